@@ -1,0 +1,58 @@
+//! A context: a small dictionary of byte strings that travels with a session (CONN) or a message (MESS).
+//!
+//! Entries keep their order of insertion, since dumps and logs print them; look-up is linear, which is the fastest for
+//! the dozen keys that contexts have. `len_max` bounds what a policy can pile up.
+
+use bytes::Bytes;
+use compact_str::CompactString;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Context {
+    entries: Vec<(CompactString, Bytes)>,
+}
+
+impl Context {
+    pub const fn new() -> Context {
+        Context { entries: Vec::new() }
+    }
+
+    pub fn get(&self, key: &str) -> Option<&Bytes> {
+        self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| value)
+    }
+
+    /// The value as text, where it is UTF-8.
+    pub fn text(&self, key: &str) -> Option<&str> {
+        self.get(key).and_then(|value| std::str::from_utf8(value).ok())
+    }
+
+    pub fn set(&mut self, key: &str, value: impl Into<Bytes>) {
+        let value = value.into();
+        match self.entries.iter_mut().find(|(k, _)| k == key) {
+            Some(entry) => entry.1 = value,
+            None => self.entries.push((key.into(), value)),
+        }
+    }
+
+    /// Whether there was such a key.
+    pub fn remove(&mut self, key: &str) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|(k, _)| k != key);
+        self.entries.len() < before
+    }
+
+    pub fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {
+        self.entries.iter().map(|(k, v)| (k.as_str(), v))
+    }
+}
