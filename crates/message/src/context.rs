@@ -16,6 +16,11 @@ impl Context {
         Context { entries: Vec::new() }
     }
 
+    /// For the decoder: the keys are known to differ, so that no look-up per key is needed.
+    pub(crate) fn from_entries(entries: Vec<(CompactString, Bytes)>) -> Context {
+        Context { entries }
+    }
+
     pub fn get(&self, key: &str) -> Option<&Bytes> {
         self.entries.iter().find(|(k, _)| k == key).map(|(_, value)| value)
     }

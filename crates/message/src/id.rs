@@ -119,7 +119,8 @@ mod tests {
         assert_eq!(id.to_string(), "18/00-07149-D7E16B94");
         assert_eq!("18/00-07149-D7E16B94".parse(), Ok(id));
         assert_eq!(Id::NULL.to_string(), "00/00-00000-00000000");
-        for bad in ["", "18/00-07149-D7E16B9", "18/00-99999-D7E16B94", "1+/00-07149-D7E16B94", "18/00-07149-D7E16B9é"] {
+        for bad in ["", "18/00-07149-D7E16B9", "18/00-99999-D7E16B94", "1+/00-07149-D7E16B94", "18/00-07149-D7E16B9é"]
+        {
             assert_eq!(bad.parse::<Id>(), Err(NotAnId), "{bad}");
         }
     }
