@@ -1,0 +1,269 @@
+//! What the tests of the real binary share: a server in a folder of its own, a sink, a small SMTP client, waiting.
+//!
+//! Ports come from the system: the server is told port 0 and says on standard output what it got.
+
+#![allow(dead_code)] // each test file uses its part
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// The longest that any test waits for something to happen.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `posthaste run`. Killed when dropped.
+pub struct Server {
+    child: Child,
+    pub dir: PathBuf,
+    _keep: Option<tempfile::TempDir>,
+    listening: Vec<(String, SocketAddr)>,
+}
+
+/// What a configuration starts from: a spool, a control socket and logs in the test's folder. `extra` follows.
+pub fn base_config(dir: &Path, extra: &str) -> String {
+    let dir = dir.display();
+    format!(
+        "hostname = mx.test\n\
+         SpoolBase = \"{dir}/spool\"\n\
+         Control_Listener {{ Listen \"{dir}/control\" {{ File_Mode = 0600 }} }}\n\
+         ec_logger main {{ mainlog = \"{dir}/mainlog.ec\" rejectlog = \"{dir}/rejectlog.ec\" \
+         paniclog = \"{dir}/paniclog.ec\" acctlog = \"{dir}/acctlog.ec\" }}\n\
+         bounce_logger main {{ bouncelog = \"{dir}/bouncelog.ec\" }}\n\
+         {extra}\n"
+    )
+}
+
+impl Server {
+    /// Starts with `base_config` and `extra` in a new folder; `files` are written beside the configuration first.
+    pub fn start(extra: &str, files: &[(&str, &str)]) -> Server {
+        let keep = tempfile::tempdir().expect("a folder for the test");
+        let dir = keep.path().to_owned();
+        for (name, text) in files {
+            write(&dir.join(name), text);
+        }
+        write(&dir.join("posthaste.conf"), &base_config(&dir, extra));
+        let mut server = Server::run(&dir);
+        server._keep = Some(keep);
+        server
+    }
+
+    /// Starts in a folder that has its configuration already: after a crash, or for one of the test's own.
+    pub fn run(dir: &Path) -> Server {
+        Server::try_run(dir).unwrap_or_else(|text| panic!("the server did not start:\n{text}"))
+    }
+
+    pub fn try_run(dir: &Path) -> Result<Server, String> {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+            .args(["run", "--config"])
+            .arg(dir.join("posthaste.conf"))
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::from(append(&dir.join("stderr"))))
+            .spawn()
+            .expect("the binary starts");
+        let stdout = child.stdout.take().expect("stdout is piped");
+        let (send, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = send.send(line);
+            }
+        });
+        let mut listening = Vec::new();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            match lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+                Ok(line) if line == "ready" => break,
+                Ok(line) => {
+                    if let Some((name, address)) = line.strip_prefix("listening ").and_then(|l| l.split_once(" on "))
+                        && let Ok(address) = address.parse()
+                    {
+                        listening.push((name.to_owned(), address));
+                    }
+                }
+                Err(_) => {
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(std::fs::read_to_string(dir.join("stderr")).unwrap_or_default());
+                }
+            }
+        }
+        Ok(Server { child, dir: dir.to_owned(), _keep: None, listening })
+    }
+
+    /// The address of the first SMTP listener.
+    pub fn smtp(&self) -> SocketAddr {
+        self.listening.first().expect("the configuration has a listener").1
+    }
+
+    /// The address of the n-th TCP listener, in the order of the configuration.
+    pub fn listener(&self, at: usize) -> SocketAddr {
+        self.listening[at].1
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn signal(&self, signal: &str) {
+        let status = Command::new("kill").args([signal, &self.pid().to_string()]).status().expect("kill runs");
+        assert!(status.success(), "kill {signal}");
+    }
+
+    /// `kill -9`, and waits until it is gone.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// TERM, and the exit code.
+    pub fn stop(&mut self) -> Option<i32> {
+        self.signal("-TERM");
+        let deadline = Instant::now() + PATIENCE;
+        while Instant::now() < deadline {
+            if let Some(status) = self.child.try_wait().expect("wait works") {
+                return status.code();
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        panic!("the server did not stop");
+    }
+
+    /// Runs one console command and returns its output.
+    pub fn console(&self, command: &str) -> String {
+        let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+            .args(["console", "--socket"])
+            .arg(self.dir.join("control"))
+            .args(["-c", command])
+            .output()
+            .expect("the console runs");
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    }
+
+    pub fn log(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.join(name)).unwrap_or_default()
+    }
+
+    /// Waits until a line of a log satisfies `wanted`, and returns it.
+    pub fn wait_for_log(&self, name: &str, wanted: impl Fn(&str) -> bool) -> String {
+        wait_for(&format!("a line in {name}"), || self.log(name).lines().find(|line| wanted(line)).map(str::to_owned))
+    }
+
+    pub fn resident_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap_or_default();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap_or("VmRSS: 0 kB");
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).unwrap_or(0)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+        if std::thread::panicking() {
+            for name in ["stderr", "paniclog.ec", "rejectlog.ec", "mainlog.ec"] {
+                let text = self.log(name);
+                let tail: Vec<&str> = text.lines().rev().take(20).collect();
+                eprintln!("--- {name} (last lines)\n{}", tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            }
+        }
+    }
+}
+
+/// Polls until there is something. Used where only another process can tell.
+pub fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+pub fn write(path: &Path, text: &str) {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent).expect("the folder can be made");
+    }
+    std::fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+}
+
+fn append(path: &Path) -> std::fs::File {
+    std::fs::OpenOptions::new().create(true).append(true).open(path).expect("the file can be opened")
+}
+
+/// A client that says what it is told and reads replies.
+pub struct Client {
+    stream: BufReader<TcpStream>,
+}
+
+impl Client {
+    /// Connects and reads the greeting.
+    pub fn connect(to: SocketAddr) -> (Client, String) {
+        let stream = TcpStream::connect(to).expect("the server accepts");
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        let mut client = Client { stream: BufReader::new(stream) };
+        let greeting = client.reply();
+        (client, greeting)
+    }
+
+    /// Sends bytes as they are.
+    pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        self.stream.get_mut().write_all(bytes.as_ref()).expect("the server reads");
+    }
+
+    /// One reply, its lines joined by `\n`; empty at the end of the stream.
+    pub fn reply(&mut self) -> String {
+        let mut reply = String::new();
+        loop {
+            let mut line = String::new();
+            if self.stream.read_line(&mut line).unwrap_or(0) == 0 {
+                return reply;
+            }
+            let line = line.trim_end_matches("\r\n");
+            reply.push_str(line);
+            if line.as_bytes().get(3) != Some(&b'-') {
+                return reply;
+            }
+            reply.push('\n');
+        }
+    }
+
+    /// A command and its reply.
+    pub fn command(&mut self, line: &str) -> String {
+        self.send(format!("{line}\r\n"));
+        self.reply()
+    }
+
+    /// EHLO, and a whole message; returns the reply to its end.
+    pub fn deliver(&mut self, from: &str, to: &[&str], content: &str) -> String {
+        let reply = self.command(&format!("MAIL FROM:<{from}>"));
+        assert!(reply.starts_with("250"), "MAIL: {reply}");
+        for recipient in to {
+            let reply = self.command(&format!("RCPT TO:<{recipient}>"));
+            assert!(reply.starts_with("250"), "RCPT {recipient}: {reply}");
+        }
+        let reply = self.command("DATA");
+        assert!(reply.starts_with("354"), "DATA: {reply}");
+        self.send(content.replace('\n', "\r\n"));
+        self.command("\r\n.")
+    }
+
+    /// Everything until the server closes.
+    pub fn rest(&mut self) -> String {
+        let mut bytes = Vec::new();
+        let _ = self.stream.read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// A message with the usual header.
+pub fn letter(subject: &str, body: &str) -> String {
+    format!(
+        "From: Ann <ann@sender.test>\nTo: Bob <bob@rcpt.test>\nSubject: {subject}\n\
+         Date: Wed, 25 Nov 2026 10:00:00 +0000\nMessage-ID: <{}@sender.test>\n\n{body}",
+        subject.replace(' ', ".")
+    )
+}

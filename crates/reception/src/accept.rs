@@ -1,0 +1,241 @@
+//! From the end of the data to the reply: trace header, header rules, the hooks of the message and of each recipient, the
+//! spool, the queue, the log.
+//!
+//! The invariant: a positive reply is given only after the spool has the message and all its recipients on stable storage,
+//! in one transaction. Whatever fails before leaves nothing behind, so the client's retry makes no duplicate.
+
+use crate::context;
+use crate::services::Reception;
+use crate::session::{Inbound, Transaction};
+use crate::trace::{self, Received, With};
+use bytes::Bytes;
+use ph_message::{Content, Context, DeliveryState, Envelope, HeaderFault, Mailbox};
+use ph_policy::{HookCall, Message, Recipient};
+use ph_smtp::Reply;
+use ph_smtp::server::{BodyFault, Phase};
+use std::sync::Arc;
+
+/// The reply to a body that the protocol found faulty.
+pub(crate) fn fault_reply(fault: BodyFault) -> Reply {
+    match fault {
+        BodyFault::TooLarge => Reply::new(552, (5, 3, 4), "message size limit exceeded"),
+        BodyFault::HeaderTooLarge => Reply::new(552, (5, 3, 4), "message header size limit exceeded"),
+        BodyFault::LoneLfInHeaders => Reply::new(550, (5, 6, 0), "Lone CR or LF in headers (see RFC2822 section 2.2)"),
+        BodyFault::LoneLfInBody => Reply::new(550, (5, 6, 0), "Lone CR or LF in body (see RFC2822 section 2.3)"),
+    }
+}
+
+/// Judges the whole message and, if it is accepted, makes it durable. Returns the reply to the data.
+pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> Reply {
+    let rx = inbound.rx.clone();
+    let message = transaction.message;
+    let content = match transaction.body.finish().await {
+        Ok(content) => content,
+        Err(error) => return rx.spool_failed(&error),
+    };
+    let content = match prepare(inbound, &message, content) {
+        Ok(content) => content,
+        Err(reply) => {
+            inbound.reject(Phase::Body, &reply, "-");
+            return reply;
+        }
+    };
+    message.state.lock().content = Some(content);
+    let mut note = None;
+    if let Some(reply) = message_hooks(inbound, &message).await {
+        if !reply.is_positive() {
+            return reply;
+        }
+        note = Some(reply);
+    }
+    let id = message.state.lock().envelope.id;
+    let ok = || note.clone().unwrap_or_else(|| Reply::ok(id));
+    if discarded(inbound, &message, Phase::Body) {
+        return ok();
+    }
+    let split = match Split::run(inbound, &message).await {
+        Ok(split) => split,
+        Err(reply) => return reply,
+    };
+    if let Some(reply) = split.refusal() {
+        return reply;
+    }
+    if let Err(error) = store(&rx, &inbound.generation, &split.accepted).await {
+        return rx.spool_failed(&error);
+    }
+    if inbound.scope.bounce_refused_recipients {
+        for (message, reply) in &split.refused {
+            rx.bounce_refused(message, reply).await;
+        }
+    }
+    ok()
+}
+
+/// The rules for what comes in, and the trace header that we add.
+fn prepare(inbound: &Inbound, message: &Message, content: Content) -> Result<Content, Reply> {
+    let scope = &inbound.scope;
+    if content.hops() > scope.max_hops as usize {
+        return Err(Reply::new(554, (5, 4, 6), "too many hops"));
+    }
+    let content = scope.headers.apply(content).map_err(|fault| header_reply(&fault))?;
+    let mut state = message.state.lock();
+    let envelope = &mut state.envelope;
+    envelope.eight_bit |= content.is_eight_bit();
+    if content.has_header("date") {
+        inbound.session.state.lock().mess.remove("rfc2822_date_missing");
+    }
+    let mut block = Vec::with_capacity(512);
+    if scope.trace_headers {
+        trace::return_path(&envelope.sender, &mut block);
+        let received = Received {
+            helo: &inbound.helo,
+            name: inbound.peer.name.as_deref(),
+            remote: inbound.peer.remote,
+            by: &scope.received_hostname,
+            sender: &envelope.sender,
+            with: With { esmtp: inbound.esmtp, tls: inbound.tls, auth: inbound.auth, utf8: envelope.smtputf8 },
+            id: envelope.id,
+            at: envelope.created,
+        };
+        received.write(&mut block);
+    }
+    add_missing(&content, scope, envelope, &mut block);
+    Ok(if scope.trace_headers { content.without_header("return-path") } else { content }.with_prefix(&block))
+}
+
+/// Date and Message-ID, where the options ask for them and the sender left them out (RFC 6409 section 8).
+fn add_missing(content: &Content, scope: &SessionScope, envelope: &Envelope, block: &mut Vec<u8>) {
+    if scope.headers.add_date && !content.has_header("date") {
+        block.extend_from_slice(b"Date: ");
+        trace::date(envelope.created, block);
+        block.extend_from_slice(b"\r\n");
+    }
+    if scope.headers.add_message_id && !content.has_header("message-id") {
+        trace::message_id(envelope.id, &scope.received_hostname, block);
+    }
+}
+
+fn header_reply(fault: &HeaderFault) -> Reply {
+    Reply { text: fault.to_string().into(), ..Reply::new(550, (5, 6, 0), "") }
+}
+
+/// The hooks that see the whole message once: `validate_data`, `validate_data_spool`, `validate_rcptto_list_final`.
+async fn message_hooks(inbound: &mut Inbound, message: &Arc<Message>) -> Option<Reply> {
+    let session = inbound.session.clone();
+    let phases = [
+        (Phase::Body, HookCall::ValidateData { message, session: &session }),
+        (Phase::Body, HookCall::ValidateDataSpool { message, session: &session }),
+        (Phase::RcptToListFinal, HookCall::ValidateRcpttoListFinal { session: &session, message }),
+    ];
+    let mut last = None;
+    for (phase, call) in phases {
+        let reply = inbound.phase(phase, 250, &[call]).await;
+        if reply.as_ref().is_some_and(|reply| !reply.is_positive() || reply.close) {
+            return reply;
+        }
+        last = reply.or(last);
+    }
+    last
+}
+
+/// Whether the policy threw the message away: the client is told `250`, the rejectlog why.
+fn discarded(inbound: &Inbound, message: &Message, phase: Phase) -> bool {
+    let Some(reason) = message.state.lock().discarded.take() else { return false };
+    inbound.reject_with(phase, 550, reason.strip_prefix("550 ").unwrap_or(&reason), "scriptlet");
+    true
+}
+
+/// The message as one for each recipient, after the hooks of each.
+#[derive(Default)]
+struct Split {
+    accepted: Vec<Arc<Message>>,
+    refused: Vec<(Arc<Message>, Reply)>,
+}
+
+impl Split {
+    /// An error refuses the message for all recipients; nothing of it is stored then.
+    async fn run(inbound: &mut Inbound, message: &Arc<Message>) -> Result<Split, Reply> {
+        let (template, content) = {
+            let session = inbound.session.state.lock();
+            let mut state = message.state.lock();
+            state.envelope.conn_context = Arc::new(session.conn.clone());
+            state.envelope.mess_context = Arc::new(session.mess.clone());
+            (state.envelope.clone(), state.content.clone())
+        };
+        let mut split = Split::default();
+        let mut at = 0;
+        // The list may grow while it is walked: `vctx:add_recipient` in an each-recipient hook.
+        let given = inbound.session.state.lock().recipients.len();
+        loop {
+            let Some(recipient) = inbound.session.state.lock().recipients.get(at).cloned() else { break };
+            let own = if at == 0 {
+                message.clone()
+            } else {
+                let id = inbound.rx.ids.next(inbound.rx.clock.now());
+                Message::in_session(Envelope { id, ..template.clone() }, content.clone(), &inbound.session)
+            };
+            {
+                let mut state = own.state.lock();
+                state.envelope.recipient = recipient.mailbox.clone();
+                state.envelope.dsn = recipient.dsn;
+                state.envelope.generation += u8::from(at >= given);
+            }
+            enter_recipient(inbound, &template, &recipient.mailbox);
+            let reply = each_recipient_hooks(inbound, &own).await;
+            leave_recipient(inbound, &own);
+            match reply {
+                Some(reply) if reply.code < 500 && !reply.is_positive() => return Err(reply),
+                Some(reply) if !reply.is_positive() => split.refused.push((own, reply)),
+                _ if discarded(inbound, &own, Phase::EachRecipient) => {}
+                _ => split.accepted.push(own),
+            }
+            at += 1;
+        }
+        if at == 0 {
+            inbound.reject_with(Phase::RcptToListFinal, 550, "5.7.0 discarded by policy (no recipients)", "scriptlet");
+        }
+        Ok(split)
+    }
+
+    /// Every recipient was refused: the client gets the first one's reply.
+    fn refusal(&self) -> Option<Reply> {
+        self.refused.first().filter(|_| self.accepted.is_empty()).map(|(_, reply)| reply.clone())
+    }
+}
+
+/// The recipient's own MESS context and names, while its hooks run.
+fn enter_recipient(inbound: &Inbound, template: &Envelope, recipient: &Mailbox) {
+    let mut mess = Context::clone(&template.mess_context);
+    context::name_recipient(&mut mess, recipient);
+    inbound.session.state.lock().mess = mess;
+}
+
+fn leave_recipient(inbound: &Inbound, message: &Message) {
+    let mess = std::mem::take(&mut inbound.session.state.lock().mess);
+    message.leave_session(mess);
+}
+
+/// Steps 13 to 16 of one recipient; a reply of 4xx or 5xx refuses it.
+async fn each_recipient_hooks(inbound: &mut Inbound, message: &Arc<Message>) -> Option<Reply> {
+    let session = inbound.session.clone();
+    let calls = [
+        HookCall::CorePreMsgEachRcpt { message, session: Some(&session) },
+        HookCall::ValidateDataSpoolEachRcpt { message, session: &session },
+        HookCall::CoreValidateDataSpoolEachRcpt { message, session: &session },
+        HookCall::CorePostValidateDataSpoolEachRcptV1 { message, session: &session },
+        HookCall::CorePostMsgEachRcpt { message, session: Some(&session) },
+    ];
+    let reply = inbound.phase(Phase::EachRecipient, 250, &calls).await;
+    if reply.as_ref().is_some_and(|reply| !reply.is_positive()) {
+        return reply;
+    }
+    let generation = inbound.generation.clone();
+    recipient::bind(&generation, message).await;
+    match recipient::finally(&generation, message, Some(&session)).await {
+        Ok(()) => reply,
+        Err(refusal) => {
+            inbound.reject(Phase::EachRecipient, &refusal, "scriptlet");
+            Some(refusal)
+        }
+    }
+}

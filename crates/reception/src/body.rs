@@ -1,0 +1,77 @@
+//! The body of the message that is coming in: memory for small ones, a file of the spool for large ones.
+//!
+//! Up to `large_message_threshold` octets lie in one buffer, which becomes the message's bytes without a copy. Beyond, the
+//! header block stays in memory (it is bounded by `max_header_size`) and the rest streams to the spool while it arrives, so
+//! that a hundred sessions with 50 MiB each need little memory. Nothing of it counts before the spool commit.
+
+use bytes::Bytes;
+use ph_message::{Body, Content};
+use ph_spool::{LargeWriter, Spool, SpoolError};
+
+/// How much of a large body is collected before it is handed to the file.
+const CHUNK: usize = 64 << 10;
+
+pub struct BodyCollector {
+    /// Content not yet handed to a file: all of a small message, the tail of a large one.
+    pub buffer: Vec<u8>,
+    threshold: usize,
+    large: Option<Large>,
+}
+
+struct Large {
+    head: Bytes,
+    file: LargeWriter,
+}
+
+impl BodyCollector {
+    /// `expected` is the size that the client announced, if it did: room is taken for it up to the threshold.
+    pub fn new(threshold: u64, expected: Option<u64>) -> BodyCollector {
+        let threshold = usize::try_from(threshold).unwrap_or(usize::MAX).max(CHUNK);
+        let room = expected.map_or(16 << 10, |size| usize::try_from(size).unwrap_or(usize::MAX).saturating_add(512));
+        BodyCollector { buffer: Vec::with_capacity(room.min(threshold)), threshold, large: None }
+    }
+
+    /// Whether `flush` has something to do.
+    pub fn wants_flush(&self) -> bool {
+        match self.large {
+            Some(_) => self.buffer.len() >= CHUNK,
+            None => self.buffer.len() > self.threshold,
+        }
+    }
+
+    /// Moves what was collected to the spool's file, opening it at the first call.
+    pub async fn flush(&mut self, spool: &Spool) -> Result<(), SpoolError> {
+        if self.large.is_none() {
+            let Some(end) = head_end(&self.buffer) else {
+                return Ok(()); // still in the header block, which the protocol bounds
+            };
+            let tail = self.buffer.split_off(end);
+            let head = Bytes::from(std::mem::replace(&mut self.buffer, tail));
+            self.large = Some(Large { head, file: spool.begin_large()? });
+        }
+        if let Some(large) = &mut self.large {
+            large.file.write(&self.buffer).await?;
+            self.buffer.clear();
+        }
+        Ok(())
+    }
+
+    /// The whole content, once the data has ended. A large body is on stable storage then.
+    pub async fn finish(self) -> Result<Content, SpoolError> {
+        match self.large {
+            None => Ok(Content::parse(Bytes::from(self.buffer))),
+            Some(mut large) => {
+                large.file.write(&self.buffer).await?;
+                Ok(Content::new(large.head, Body::External(large.file.finish().await?)))
+            }
+        }
+    }
+}
+
+/// Where the body begins: after the blank line. A message that begins with a blank line has no header.
+fn head_end(content: &[u8]) -> Option<usize> {
+    if content.starts_with(b"\r\n") {
+        return Some(2);
+    }
+    memchr::memmem::find(content, b"\r\n\r\n").map(|at| at + 4)
+}

@@ -1,0 +1,105 @@
+//! Mail that no connection brought: DSNs and what policies make. It takes the same way as a recipient of an SMTP message
+//! from step 13 on, without session and verdict, and is on stable storage before the caller goes on.
+
+use crate::recipient;
+use crate::services::Reception;
+use crate::trace;
+use ph_message::{Content, Envelope, Id, Mailbox, Protocol};
+use ph_policy::{HookCall, Message};
+use std::sync::Arc;
+
+/// Beyond this generation a message that a hook made may make no further ones: a forgotten guard must not fill the disk.
+pub const GENERATION_MAX: u8 = 20;
+
+#[derive(Debug, thiserror::Error)]
+pub enum InjectError {
+    #[error("injection loop")]
+    Loop,
+    #[error("message has no content")]
+    Empty,
+    #[error("the server is shutting down")]
+    ShuttingDown,
+    #[error("refused by policy: {0}")]
+    Refused(String),
+    #[error(transparent)]
+    Spool(#[from] ph_spool::SpoolError),
+}
+
+impl Reception {
+    /// Queues one copy of `content` for each of `recipients`, each with an id of its own. `like` gives sender, contexts,
+    /// generation and binding; ids, recipient and time are set here. All are stored in one transaction, or none.
+    pub async fn inject(
+        self: &Arc<Self>,
+        like: Envelope,
+        content: Content,
+        recipients: &[Mailbox],
+    ) -> Result<Vec<Id>, InjectError> {
+        if like.generation >= GENERATION_MAX {
+            return Err(InjectError::Loop);
+        }
+        if content.size() == 0 {
+            return Err(InjectError::Empty);
+        }
+        if self.shutdown.is_cancelled() {
+            return Err(InjectError::ShuttingDown);
+        }
+        let generation = self.generation.load_full();
+        let now = self.clock.now();
+        let batch_id = self.ids.next(now);
+        let content = self.complete(&like, batch_id, content);
+        let mut messages = Vec::with_capacity(recipients.len());
+        for (at, recipient) in recipients.iter().enumerate() {
+            let id = if at == 0 { batch_id } else { self.ids.next(now) };
+            let envelope = Envelope {
+                id,
+                batch_id,
+                conn_id: Id::NULL,
+                recipient: recipient.clone(),
+                created: now,
+                protocol: Protocol::Internal,
+                peer: None,
+                listener: None,
+                ..like.clone()
+            };
+            let message = Message::new(envelope, Some(content.clone()));
+            let hooks = [
+                HookCall::CorePreMsgEachRcpt { message: &message, session: None },
+                HookCall::CorePostMsgEachRcpt { message: &message, session: None },
+            ];
+            for call in hooks {
+                if generation.policy.has(call.hook()) {
+                    // The policy host has logged an error of its own; engine-made mail goes on.
+                    let _ = generation.policy.call(&call).await;
+                }
+            }
+            recipient::bind(&generation, &message).await;
+            recipient::finally(&generation, &message, None)
+                .await
+                .map_err(|reply| InjectError::Refused(format!("{} {}", reply.code, reply.text)))?;
+            let dropped = message.state.lock().discarded.take();
+            if dropped.is_none() {
+                messages.push(message);
+            }
+        }
+        let ids = messages.iter().map(|message| message.state.lock().envelope.id).collect();
+        recipient::store(self, &generation, &messages, None).await?;
+        Ok(ids)
+    }
+
+    /// The trace header of internal mail, and the fields that every message must have.
+    fn complete(&self, like: &Envelope, id: Id, content: Content) -> Content {
+        let hostname = self.generation.load().hostname.clone();
+        let now = self.clock.now();
+        let mut block = Vec::with_capacity(256);
+        trace::internal(&hostname, &like.sender, id, now, &mut block);
+        if !content.has_header("date") {
+            block.extend_from_slice(b"Date: ");
+            trace::date(now, &mut block);
+            block.extend_from_slice(b"\r\n");
+        }
+        if !content.has_header("message-id") {
+            trace::message_id(id, &hostname, &mut block);
+        }
+        content.prepend_raw(&block)
+    }
+}

@@ -1,0 +1,121 @@
+//! What happens to one recipient's message on every way in: binding, final validation, spool, queue, reception record.
+//!
+//! SMTP sessions come here after their each-recipient hooks, internal mail (`inject.rs`) after its own.
+
+use crate::services::{Generation, Reception};
+use ph_message::{Content, DeliveryState, Envelope};
+use ph_policy::{HookCall, Message, Session};
+use ph_smtp::Reply;
+use ph_spool::SpoolError;
+use std::sync::Arc;
+
+/// Step 15: the policy chooses a binding; mail that it binds nowhere goes to the default one. Then the routing domain.
+///
+/// An error in these hooks is logged by the policy host and never refuses mail.
+pub(crate) async fn bind(generation: &Generation, message: &Arc<Message>) {
+    let policy = &generation.policy;
+    let set_binding = HookCall::ValidateSetBinding { message };
+    if policy.has(set_binding.hook()) {
+        let before = binding(message);
+        message.state.lock().read_only = true;
+        let _ = policy.call(&set_binding).await;
+        if binding(message) != before {
+            let _ = policy.call(&HookCall::CorePostValidateSetBinding { message }).await;
+        }
+        message.state.lock().read_only = false;
+    }
+    let routing = HookCall::CoreConfigGetMessageRoutingDomain { message };
+    if policy.has(routing.hook())
+        && let Ok(result) = policy.call(&routing).await
+        && result.value != 0
+        && let Some(domain) = result.text.as_deref().and_then(|text| std::str::from_utf8(text).ok())
+    {
+        message.state.lock().envelope.routing_domain = Some(domain.trim().to_ascii_lowercase().into());
+    }
+    let mut state = message.state.lock();
+    let envelope = &mut state.envelope;
+    if envelope.binding.is_empty() {
+        envelope.binding = "default".into();
+        envelope.binding_group = "default".into();
+    }
+    if envelope.routing_domain.is_none()
+        && let Some(gateway) = generation.gateway(&envelope.binding_group, &envelope.binding, &envelope.recipient.domain)
+    {
+        envelope.routing_domain = Some((&*gateway).into());
+    }
+}
+
+fn binding(message: &Message) -> compact_str::CompactString {
+    message.state.lock().envelope.binding.clone()
+}
+
+/// Step 16: the last word on every way in; the place for signing.
+pub(crate) async fn finally(
+    generation: &Generation,
+    message: &Arc<Message>,
+    session: Option<&Arc<Session>>,
+) -> Result<(), Reply> {
+    let policy = &generation.policy;
+    let judge = HookCall::CoreFinalValidation2 { message, session };
+    if policy.has(judge.hook()) {
+        match policy.call(&judge).await.map(|result| result.value) {
+            Ok(0) => {}
+            Ok(1) => return Err(Reply::verbatim(550, "5.7.1 Rejected by policy")),
+            Ok(_) | Err(_) => return Err(Reply::verbatim(451, "4.3.0 Transient failure")),
+        }
+    }
+    let rest = [
+        HookCall::CoreFinalValidation { message, session },
+        HookCall::CorePostFinalValidation { message, session },
+    ];
+    for call in rest {
+        if policy.has(call.hook()) {
+            policy.call(&call).await.map_err(|_| Reply::verbatim(451, "4.3.0 Transient failure"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Step 17: all of them on stable storage in one transaction, then into the queue and the log.
+pub(crate) async fn store(
+    rx: &Reception,
+    generation: &Generation,
+    messages: &[Arc<Message>],
+    session: Option<&Arc<Session>>,
+) -> Result<(), SpoolError> {
+    let mut batch: Vec<(Arc<Envelope>, Content)> = Vec::with_capacity(messages.len());
+    let mut kept = Vec::with_capacity(messages.len());
+    for message in messages {
+        if taken_by_policy(rx, generation, message).await {
+            continue;
+        }
+        let mut state = message.state.lock();
+        let Some(content) = state.content.clone() else { continue };
+        state.envelope.size = content.size();
+        batch.push((Arc::new(state.envelope.clone()), content));
+        kept.push(message);
+    }
+    if batch.is_empty() {
+        return Ok(());
+    }
+    let envelopes: Vec<Arc<Envelope>> = batch.iter().map(|(envelope, _)| envelope.clone()).collect();
+    let keys = rx.spool.commit(batch).await?;
+    let now = rx.clock.now();
+    let fresh = DeliveryState::default();
+    for ((key, envelope), message) in keys.into_iter().zip(&envelopes).zip(kept) {
+        rx.log.reception(now, envelope, message.state.lock().content.as_ref());
+        rx.queue.push(key, envelope.summary(&fresh));
+        let call = HookCall::CoreLogReceptionV1 { session, message, now, note: "" };
+        if generation.policy.has(call.hook()) {
+            let _ = generation.policy.call(&call).await;
+        }
+        message.state.lock().live = false;
+    }
+    Ok(())
+}
+
+/// `core_ec_message_enqueue`: a policy may take the message over; the caller then sees success.
+async fn taken_by_policy(rx: &Reception, generation: &Generation, message: &Arc<Message>) -> bool {
+    let call = HookCall::CoreEcMessageEnqueue { message, now: rx.clock.now() };
+    generation.policy.has(call.hook()) && generation.policy.call(&call).await.is_ok_and(|result| result.value == 1)
+}

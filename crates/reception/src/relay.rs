@@ -1,0 +1,38 @@
+//! The relay decision: who may send to whom through us. Closed unless something opens it.
+//!
+//! The policy's hooks of the phase have run before, so that a policy can grant (`can_relay`) or refuse first.
+
+use crate::session::Inbound;
+use ph_message::Mailbox;
+use ph_policy::{HookCall, Message};
+use ph_smtp::Reply;
+
+/// Why `recipient` is refused; `None`: it is accepted.
+pub(crate) async fn refusal(inbound: &Inbound, message: &Message, recipient: &Mailbox) -> Option<Reply> {
+    let domain = &*recipient.domain;
+    if matches!(&*inbound.generation.blackhole(domain), "true" | "inline") {
+        return Some(Reply::new(551, (5, 7, 1), "recipient blackholed"));
+    }
+    let scope = &inbound.scope;
+    let is_role = |role: &&str| recipient.local.eq_ignore_ascii_case(role);
+    let own_role = domain == scope.settings.hostname && ["postmaster", "abuse"].iter().any(|r| is_role(&r));
+    if own_role || scope.relay_domains.matches(domain) || scope.bounce_domains.matches(domain) {
+        return None;
+    }
+    if inbound.session.state.lock().conn.text("can_relay") == Some("true") {
+        return None;
+    }
+    let sender_domain = message.state.lock().envelope.sender.domain.clone();
+    if !sender_domain.is_empty() && scope.relay_for_sending_domains.matches(&sender_domain) {
+        return None;
+    }
+    let call = HookCall::CorePreEcCanRelayTo { domain, session: &inbound.session };
+    if inbound.generation.policy.has(call.hook()) {
+        // A hook that failed grants nothing.
+        let answer = inbound.generation.policy.call(&call).await;
+        if answer.is_ok_and(|result| result.value != 0 && result.out != 0) {
+            return None;
+        }
+    }
+    Some(Reply::new(550, (5, 7, 1), "relaying denied"))
+}
