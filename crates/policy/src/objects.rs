@@ -98,9 +98,21 @@ impl Session {
     }
 }
 
+/// Which of the two dictionaries: `VCTX_CONN` and `VCTX_MESS`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContextKind {
+    Conn,
+    Mess,
+}
+
 /// A message that a policy may look at and change: `msg`.
+///
+/// While it is being received its contexts are those of the session, so that `msg:context_set` and `vctx:set` address the
+/// same dictionaries: `session` is set then. Use `context` and `context_mut`, which know that.
 pub struct Message {
     pub state: Mutex<MessageState>,
+    /// The session whose contexts are this message's, until `leave_session`.
+    session: Mutex<Option<Arc<Session>>>,
     pub handle: Mutex<Option<crate::host::MessageHandle>>,
 }
 
@@ -131,6 +143,42 @@ impl Message {
             read_only: false,
             edited: false,
         };
-        Arc::new(Message { state: Mutex::new(state), handle: Mutex::new(None) })
+        Arc::new(Message { state: Mutex::new(state), session: Mutex::new(None), handle: Mutex::new(None) })
+    }
+
+    /// A message that is being received: its contexts are the session's.
+    pub fn in_session(envelope: Envelope, content: Option<Content>, session: &Arc<Session>) -> Arc<Message> {
+        let message = Message::new(envelope, content);
+        *message.session.lock() = Some(session.clone());
+        message
+    }
+
+    /// From now on the contexts are the message's own: CONN as it is frozen in the envelope, MESS as given.
+    pub fn leave_session(&self, mess: Context) {
+        *self.session.lock() = None;
+        self.state.lock().envelope.mess_context = Arc::new(mess);
+    }
+
+    /// Reads one of the message's dictionaries.
+    pub fn context<R>(&self, kind: ContextKind, read: impl FnOnce(&Context) -> R) -> R {
+        if let Some(session) = &*self.session.lock() {
+            let state = session.state.lock();
+            return read(if kind == ContextKind::Conn { &state.conn } else { &state.mess });
+        }
+        let state = self.state.lock();
+        read(if kind == ContextKind::Conn { &state.envelope.conn_context } else { &state.envelope.mess_context })
+    }
+
+    /// Changes one of the message's dictionaries; a shared one is copied first.
+    pub fn context_mut<R>(&self, kind: ContextKind, change: impl FnOnce(&mut Context) -> R) -> R {
+        if let Some(session) = &*self.session.lock() {
+            let mut state = session.state.lock();
+            return change(if kind == ContextKind::Conn { &mut state.conn } else { &mut state.mess });
+        }
+        let mut state = self.state.lock();
+        state.edited = true;
+        let envelope = &mut state.envelope;
+        let shared = if kind == ContextKind::Conn { &mut envelope.conn_context } else { &mut envelope.mess_context };
+        change(Arc::make_mut(shared))
     }
 }
