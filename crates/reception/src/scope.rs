@@ -4,9 +4,13 @@
 //! A look-up walks several scopes, so the result is kept for each client address and configuration generation; a session
 //! asks again only when its peer changes (PROXY, XCLIENT) or when a reload happened.
 
+use crate::services::Generation;
 use crate::sessions::Cap;
+use crate::tls::TlsContexts;
+use parking_lot::Mutex;
 use ph_config::options as opt;
 use ph_config::{CidrSet, Config, Dict, GlobSet, Opt, Receiving, Scope};
+use ph_policy::CapabilityEdit;
 use ph_smtp::server::{LoneLf, Settings};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -20,6 +24,39 @@ const CACHE_SIZE_MAX: usize = 8192;
 pub struct Place {
     pub listener: usize,
     pub listen: usize,
+}
+
+/// The scopes that are known of one generation.
+#[derive(Default)]
+pub struct Scopes {
+    cache: Mutex<(u64, HashMap<(Place, IpAddr), Arc<SessionScope>>)>,
+    tls: TlsContexts,
+}
+
+impl Scopes {
+    /// The scope of a client; `None` when the generation no longer has the listen.
+    pub fn get(&self, generation: &Generation, place: Place, remote: IpAddr) -> Option<Arc<SessionScope>> {
+        let config = &generation.config;
+        config.listeners().get(place.listener)?.listens.get(place.listen)?;
+        let key = (place, remote);
+        {
+            let mut cache = self.cache.lock();
+            if cache.0 != config.generation() || cache.1.len() >= CACHE_SIZE_MAX {
+                *cache = (config.generation(), HashMap::new());
+            }
+            if let Some(scope) = cache.1.get(&key) {
+                return Some(scope.clone());
+            }
+        }
+        let scope = Arc::new(SessionScope::resolve(config, place, remote, &self.tls));
+        self.cache.lock().1.insert(key, scope.clone());
+        Some(scope)
+    }
+
+    /// Problems with certificates and keys since the last call: each is told once.
+    pub fn take_tls_errors(&self) -> Vec<String> {
+        self.tls.take_errors()
+    }
 }
 
 /// One session's options.
@@ -45,23 +82,18 @@ pub struct SessionScope {
     pub domain_for_unqualified_recipient: Option<Arc<str>>,
     pub domain_for_unqualified_sender: Option<Arc<str>>,
     pub trace_headers: bool,
-    pub headers: HeaderRules,
+    pub headers: ph_message::HeaderRules,
     pub bounce_refused_recipients: bool,
     pub large_message_threshold: u64,
     pub reconfig_message: Arc<str>,
     pub auth: Vec<AuthSource>,
+    /// `XSETCONTEXT` may set what the engine itself trusts: a `peer` stanza enabled it for this client.
+    pub trusts_client_context: bool,
+    /// Seconds to wait for a PROXY header, where the option is on.
+    pub proxy_protocol: Option<u64>,
+    pub implicit_tls: Option<Arc<rustls::ServerConfig>>,
     pub always_allow: bool,
     pub always_deny: bool,
-}
-
-/// The `rfc2822_*` options that judge the header block once the message is whole.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HeaderRules {
-    pub date: Arc<str>,
-    pub message_id: Arc<str>,
-    pub missing: Arc<str>,
-    pub max_line_length: Arc<str>,
-    pub max_line_length_policy: Arc<str>,
 }
 
 /// Parameters of one AUTH mechanism.
@@ -73,25 +105,23 @@ pub struct AuthSource {
 }
 
 impl SessionScope {
-    fn resolve(config: &Config, place: Place, remote: IpAddr, tls: &TlsSource) -> SessionScope {
-        let first = config.receiving(&Receiving { listener: place.listener, listen: place.listen, remote, pathway: None });
-        let pathway = first.get(&opt::PATHWAY);
-        let receiving =
-            Receiving { listener: place.listener, listen: place.listen, remote, pathway: pathway.as_deref() };
-        let scope = config.receiving(&receiving);
+    fn resolve(config: &Config, place: Place, remote: IpAddr, tls: &TlsContexts) -> SessionScope {
+        let at = |pathway| Receiving { listener: place.listener, listen: place.listen, remote, pathway };
+        let pathway = config.receiving(&at(None)).get(&opt::PATHWAY);
+        let scope = config.receiving(&at(pathway.as_deref()));
         let hostname = config.global().get(&opt::HOSTNAME);
-        let banner = scope.get(&opt::BANNER_HOSTNAME).unwrap_or_else(|| hostname.clone());
+        let banner = scope.get(&opt::BANNER_HOSTNAME).unwrap_or(hostname);
+        let context = tls.server_config(&scope, place);
+        let implicit = scope.get(&opt::USE_SSL);
         let relay_hosts: Arc<CidrSet> = scope.get(&opt::RELAY_HOSTS);
         SessionScope {
             received_hostname: scope.get(&opt::RECEIVED_HOSTNAME).unwrap_or_else(|| banner.clone()),
-            settings: Arc::new(settings(&scope, &banner, tls.server_config(config, place))),
+            settings: Arc::new(settings(&scope, &banner, context.clone().filter(|_| !implicit))),
+            implicit_tls: context.filter(|_| implicit),
             pathway_group: pathway.as_deref().and_then(|name| config.pathway_group(name)),
             pathway,
             context: scope.get(&opt::CONTEXT),
-            caps: [cap(&scope, &opt::LISTENER_SESSIONS, place), cap(&scope, &opt::SERVICE_SESSIONS, place)]
-                .into_iter()
-                .flatten()
-                .collect(),
+            caps: caps(&scope, place),
             sessions_per_address_max: count(&scope, &opt::MAX_SESSIONS_PER_ADDRESS),
             max_receptions: count(&scope, &opt::MAX_RECEPTIONS_PER_CONNECTION),
             max_recipients_per_connection: count(&scope, &opt::MAX_RECIPIENTS_PER_CONNECTION),
@@ -107,19 +137,15 @@ impl SessionScope {
             domain_for_unqualified_recipient: scope.get(&opt::DOMAIN_FOR_UNQUALIFIED_RECIPIENT_ADDRESSES),
             domain_for_unqualified_sender: scope.get(&opt::DOMAIN_FOR_UNQUALIFIED_SENDER_ADDRESS),
             trace_headers: scope.get(&opt::RFC2822_TRACE_HEADERS),
-            headers: HeaderRules {
-                date: scope.get(&opt::RFC2822_DATE_HEADER),
-                message_id: scope.get(&opt::RFC2822_MESSAGEID_HEADER),
-                missing: scope.get(&opt::RFC2822_MISSING_HEADERS),
-                max_line_length: scope.get(&opt::RFC2822_MAX_LINE_LENGTH),
-                max_line_length_policy: scope.get(&opt::RFC2822_MAX_LINE_LENGTH_POLICY),
-            },
+            headers: header_rules(&scope),
             bounce_refused_recipients: scope.get(&opt::GENERATE_BOUNCES_FOR_MULTI_RECIPIENT_POLICY_REJECTIONS),
             large_message_threshold: config.global().get(&opt::LARGE_MESSAGE_THRESHOLD),
             reconfig_message: scope.get(&opt::RECONFIG_MESSAGE),
             auth: auth_sources(&scope),
             always_allow: scope.get(&opt::ALWAYS_ALLOW),
             always_deny: scope.get(&opt::ALWAYS_DENY),
+            trusts_client_context: set_in_peer(&scope, &opt::SMTP_EXTENSIONS),
+            proxy_protocol: scope.get(&opt::PROXY_PROTOCOL).then(|| scope.get(&opt::PROXY_PROTOCOL_TIMEOUT)),
         }
     }
 
@@ -137,4 +163,91 @@ impl SessionScope {
             && self.max_recipients_per_message == new.max_recipients_per_message
             && self.max_recipients_per_connection == new.max_recipients_per_connection
     }
+}
+
+fn settings(scope: &Scope<'_>, banner: &str, tls: Option<Arc<rustls::ServerConfig>>) -> Settings {
+    Settings {
+        hostname: banner.to_owned(),
+        static_banner: scope.get(&opt::STATIC_BANNER).map(|banner| banner.to_string()),
+        extensions: scope.get(&opt::SMTP_EXTENSIONS).iter().map(|keyword| keyword.to_string()).collect(),
+        max_message_size: scope.get(&opt::MAX_MESSAGE_SIZE),
+        max_header_size: scope.get(&opt::MAX_HEADER_SIZE),
+        idle_time_s: scope.get(&opt::IDLE_TIME),
+        max_session_time_s: scope.get(&opt::MAX_SESSION_TIME),
+        max_session_errors: count(scope, &opt::MAX_SESSION_ERRORS),
+        require_ehlo: scope.get(&opt::REQUIRE_EHLO),
+        allow_ip_literal: scope.get(&opt::ALLOW_IP_LITERAL),
+        allow_null_sender: scope.get(&opt::ALLOW_NULL_ENVELOPE_SENDER),
+        allow_trailing_whitespace_in_commands: scope.get(&opt::ALLOW_TRAILING_WHITESPACE_IN_COMMANDS),
+        allow_whitespace_in_envelope: scope.get(&opt::RFC2821_ALLOW_WHITESPACE_IN_ENVELOPE),
+        pedantic_address_rules: scope.get(&opt::RFC2821_PEDANTIC_ADDRESS_RULES),
+        lone_lf_in_headers: lone_lf(&scope.get(&opt::RFC2822_LONE_LF_IN_HEADERS)),
+        lone_lf_in_body: lone_lf(&scope.get(&opt::RFC2822_LONE_LF_IN_BODY)),
+        starttls_injection_reject: &*scope.get(&opt::STARTTLS_INJECTION_POLICY) == "reject",
+        tls,
+    }
+}
+
+fn lone_lf(word: &str) -> LoneLf {
+    match word {
+        "fix" => LoneLf::Fix,
+        "pedantic" => LoneLf::Pedantic,
+        _ => LoneLf::Ignore,
+    }
+}
+
+/// Negative numbers mean no limit, as 0 does.
+fn count(scope: &Scope<'_>, option: &Opt<i64>) -> u32 {
+    u32::try_from(scope.get(option).max(0)).unwrap_or(u32::MAX)
+}
+
+/// The budgets of sessions that this client's session draws on: each belongs to the scope that sets it.
+fn caps(scope: &Scope<'_>, place: Place) -> Vec<Cap> {
+    let cap = |option: &'static Opt<i64>, shared: &str| {
+        let (limit, origin) = scope.find(option)?;
+        let owner = if origin.path.to_ascii_lowercase().contains("peer") { origin.path.as_str() } else { shared };
+        let name = option.decl().name;
+        Some(Cap { owner: format!("{name} {owner}").into(), limit: u32::try_from(limit.max(0)).unwrap_or(u32::MAX) })
+    };
+    let listener = format!("listener {}/{}", place.listener, place.listen);
+    [cap(&opt::LISTENER_SESSIONS, &listener), cap(&opt::SERVICE_SESSIONS, "smtp")].into_iter().flatten().collect()
+}
+
+fn set_in_peer<T: ph_config::OptionValue>(scope: &Scope<'_>, option: &'static Opt<T>) -> bool {
+    scope.find(option).is_some_and(|(_, origin)| origin.path.to_ascii_lowercase().contains("peer"))
+}
+
+fn auth_sources(scope: &Scope<'_>) -> Vec<AuthSource> {
+    let declared = [
+        ("PLAIN", &opt::AUTHPLAINPARAMETERS),
+        ("LOGIN", &opt::AUTHLOGINPARAMETERS),
+        ("CRAM-MD5", &opt::AUTHCRAMMD5PARAMETERS),
+        ("DIGEST-MD5", &opt::AUTHDIGESTMD5PARAMETERS),
+        ("SCRAM-SHA-256", &opt::AUTHSCRAMSHA256PARAMETERS),
+    ];
+    let source = |(mechanism, option): (&'static str, &'static Opt<Arc<Dict>>)| {
+        let parameters = scope.get(option);
+        let log = parameters.get("log_authentication").is_some_and(ph_config::is_true);
+        Some(AuthSource { mechanism, uri: parameters.get("uri")?.to_owned(), log })
+    };
+    declared.into_iter().filter_map(source).collect()
+}
+
+/// The settings with what a policy added to and took from the capabilities of this session.
+pub(crate) fn with_capability_edits(settings: &Settings, edits: &[CapabilityEdit]) -> Settings {
+    let mut edited = settings.clone();
+    let key = |line: &str| line.split_whitespace().next().unwrap_or("").to_ascii_uppercase();
+    for edit in edits {
+        match edit {
+            CapabilityEdit::Add(line) => {
+                edited.extensions.retain(|known| key(known) != key(line));
+                edited.extensions.push(line.clone());
+            }
+            CapabilityEdit::Remove(line) => {
+                edited.extensions.retain(|known| key(known) != key(line));
+                edited.extensions.push(format!("-{}", key(line)));
+            }
+        }
+    }
+    edited
 }
