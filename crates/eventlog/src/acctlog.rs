@@ -49,15 +49,7 @@ pub(crate) fn authorization(out: &mut Vec<u8>, now: Time, hires: bool, authz: &A
     out.push(b'\n');
 }
 
-fn head(
-    out: &mut Vec<u8>,
-    now: Time,
-    hires: bool,
-    letter: u8,
-    listener: &str,
-    peer: Option<SocketAddr>,
-    user: &str,
-) {
+fn head(out: &mut Vec<u8>, now: Time, hires: bool, letter: u8, listener: &str, peer: Option<SocketAddr>, user: &str) {
     out::stamp(out, now, hires);
     out.extend_from_slice(&[b'@', letter, b'@']);
     out::escaped(out, listener.as_bytes());

@@ -39,12 +39,16 @@ static BOUNCE_FIELDS: [Field; 16] = [
     field("classification", "number of the bounce class", f::class),
     field("size", "octets of the message", f::size),
     field("peer", "IP address of the host that bounced", f::outbound_peer),
-    field("text", "the reply, not escaped; out-of-band: `550 5.7.1 550 [internal] [oob] ` and the reason", |out, facts| {
-        if facts.kind == Kind::OutOfBand {
-            out.extend_from_slice(OUT_OF_BAND_PREFIX.as_bytes());
-        }
-        f::reply(out, facts);
-    }),
+    field(
+        "text",
+        "the reply, not escaped; out-of-band: `550 5.7.1 550 [internal] [oob] ` and the reason",
+        |out, facts| {
+            if facts.kind == Kind::OutOfBand {
+                out.extend_from_slice(OUT_OF_BAND_PREFIX.as_bytes());
+            }
+            f::reply(out, facts);
+        },
+    ),
 ];
 
 /// Appends the line of one bounce with its line end, and the expansion of a custom bounce logger's string.

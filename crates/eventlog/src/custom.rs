@@ -89,17 +89,26 @@ pub(crate) static SPECIFIERS: [(Field, bool); 37] = [
     (field("outbound_tls_cipher_usebits", "bits in use", tls_bits), OUR_OWN),
     (field("outbound_tls_protocol", "TLS version", |out, facts| tls(out, facts, |tls, _| &tls.protocol)), OUR_OWN),
     (field("outbound_tls_verified", "`verified` or `unverified`", |out, facts| tls(out, facts, verified)), OUR_OWN),
-    (field("outbound_tls_issuer", "issuer of the peer's certificate", |out, facts| {
-        tls(out, facts, |tls, _| &tls.issuer);
-    }), FOREIGN),
-    (field("outbound_tls_subject", "subject of the peer's certificate", |out, facts| {
-        tls(out, facts, |tls, _| &tls.subject);
-    }), FOREIGN),
-    (field("local_ip", "our IP address of the outbound connection", |out, facts| {
-        if let Some(local) = facts.attempt.local {
-            out::ip(out, local);
-        }
-    }), OUR_OWN),
+    (
+        field("outbound_tls_issuer", "issuer of the peer's certificate", |out, facts| {
+            tls(out, facts, |tls, _| &tls.issuer);
+        }),
+        FOREIGN,
+    ),
+    (
+        field("outbound_tls_subject", "subject of the peer's certificate", |out, facts| {
+            tls(out, facts, |tls, _| &tls.subject);
+        }),
+        FOREIGN,
+    ),
+    (
+        field("local_ip", "our IP address of the outbound connection", |out, facts| {
+            if let Some(local) = facts.attempt.local {
+                out::ip(out, local);
+            }
+        }),
+        OUR_OWN,
+    ),
 ];
 
 /// Specifiers with an argument, for the page.
@@ -195,7 +204,8 @@ fn specifier(text: &str, offset: usize) -> Result<(Part, usize), FormatError> {
     // Longest name first; an argument makes a name of its own.
     for name in ["vctx_conn", "vctx_mess", "us", "h", "T", "t"] {
         let Some(after) = text.strip_prefix(name) else { continue };
-        let Some(inner) = after.strip_prefix('{').and_then(|after| after.split_once('}')).map(|(inner, _)| inner) else {
+        let Some(inner) = after.strip_prefix('{').and_then(|after| after.split_once('}')).map(|(inner, _)| inner)
+        else {
             if matches!(name, "T" | "t") {
                 continue;
             }
@@ -224,10 +234,8 @@ fn specifier(text: &str, offset: usize) -> Result<(Part, usize), FormatError> {
         };
         return Ok((part, length));
     }
-    let longest = SPECIFIERS
-        .iter()
-        .filter(|(field, _)| text.starts_with(field.name))
-        .max_by_key(|(field, _)| field.name.len());
+    let longest =
+        SPECIFIERS.iter().filter(|(field, _)| text.starts_with(field.name)).max_by_key(|(field, _)| field.name.len());
     match longest {
         Some((field, foreign)) => {
             let part = if *foreign { Part::Foreign(field.write) } else { Part::Field(field.write) };
@@ -261,7 +269,7 @@ impl Sanitize {
                 };
                 let last = to.bytes().last();
                 for (at, byte) in from.bytes().enumerate() {
-                    let Some(target) = to.bytes().nth(at).or(last) else {
+                    let Some(target) = to.as_bytes().get(at).copied().or(last) else {
                         return Err(FormatError::Sanitize(rest.to_owned()));
                     };
                     sanitize.map.push((byte, target));

@@ -95,10 +95,11 @@ impl LogFile {
         if before < WRITE_AT && buffer.len() >= WRITE_AT { Fill::WakeWriter } else { Fill::Quiet }
     }
 
-    /// Opens the file if it is not open.
-    pub(crate) fn open(&self, now: Time) -> io::Result<()> {
+    /// Opens the file if it is not open. An error is kept for `news` and `fault`.
+    pub(crate) fn open(&self, now: Time) {
         let mut disk = self.disk.lock();
-        self.ensure_open(&mut disk, now).map_err(|error| io::Error::new(error.kind(), error.to_string()))
+        let result = self.ensure_open(&mut disk, now);
+        note(&mut disk, result);
     }
 
     /// Writes what was appended so far, and rotates when it is time. Errors are kept for `news`.
@@ -117,15 +118,13 @@ impl LogFile {
             if disk.pending.is_empty() {
                 break;
             }
-            if let Err(error) = self.ensure_open(disk, now).and_then(|()| write_pending(disk)) {
-                disk.fault.get_or_insert(error);
+            let result = self.ensure_open(disk, now).and_then(|()| write_pending(disk));
+            if !note(disk, result) {
                 return;
             }
-            disk.fault = None;
-            disk.fault_reported = false;
         }
-        if rotation.is_some_and(|rotation| due(disk, rotation, now)) {
-            self.rotate(disk, rotation.map_or(0, |rotation| rotation.keep), now);
+        if let Some(rotation) = rotation.filter(|rotation| due(disk, rotation, now)) {
+            self.rotate(disk, rotation.keep, now);
         }
     }
 
@@ -134,8 +133,10 @@ impl LogFile {
         self.write_out(now, None);
         let mut disk = self.disk.lock();
         close(&mut disk);
-        if let Err(error) = self.ensure_open(&mut disk, now) {
-            disk.fault.get_or_insert(error);
+        let result = self.ensure_open(&mut disk, now);
+        // Whether the disk takes bytes is only known after a write, so opening alone ends no fault.
+        if result.is_err() || disk.pending.is_empty() {
+            note(&mut disk, result);
         }
     }
 
@@ -193,10 +194,9 @@ impl LogFile {
         }
         let meta = file.metadata()?;
         let begun = match (fresh, meta.created()) {
-            (false, Ok(created)) => created
-                .duration_since(std::time::UNIX_EPOCH)
-                .map_or(now, |since| Time::ZERO.plus(since))
-                .min(now),
+            (false, Ok(created)) => {
+                created.duration_since(std::time::UNIX_EPOCH).map_or(now, |since| Time::ZERO.plus(since)).min(now)
+            }
             _ => now,
         };
         disk.file = Some(Open { file, inode: (meta.dev(), meta.ino()), size: meta.len(), begun });
@@ -219,8 +219,33 @@ impl LogFile {
                 .and_then(|()| std::fs::rename(&self.path, numbered(1)))
         };
         close(disk);
-        if let Err(error) = result.and_then(|()| self.ensure_open(disk, now)) {
+        let failed = result.is_err();
+        let opened = self.ensure_open(disk, now);
+        note(disk, result.and(opened));
+        if let (true, Some(open)) = (failed, &mut disk.file) {
+            // The same file goes on. It is tried again after as much as a new file would have held.
+            (open.size, open.begun) = (0, now);
+        }
+    }
+}
+
+impl Drop for LogFile {
+    fn drop(&mut self) {
+        self.write_out(Time::ZERO, None);
+    }
+}
+
+/// Keeps or ends a fault; whether the result was good.
+fn note(disk: &mut Disk, result: io::Result<()>) -> bool {
+    match result {
+        Ok(()) => {
+            disk.fault = None;
+            disk.fault_reported = false;
+            true
+        }
+        Err(error) => {
             disk.fault.get_or_insert(error);
+            false
         }
     }
 }
@@ -255,8 +280,6 @@ fn close(disk: &mut Disk) {
     disk.file = None;
     let written = &disk.pending[..disk.done];
     disk.done = written.iter().rposition(|&byte| byte == b'\n').map_or(0, |at| at + 1);
-    disk.fault = None;
-    disk.fault_reported = false;
 }
 
 #[cfg(test)]
@@ -295,7 +318,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("main.ec");
         let file = LogFile::new(path.clone(), 0o644);
-        file.open(NOW).unwrap();
+        file.open(NOW);
         append(&file, "one\n");
         file.follow_path(NOW);
         assert!(!folder.path().join("main.ec.1").exists());

@@ -28,7 +28,7 @@ pub(crate) struct Event {
 }
 
 /// The fields with which every event begins, for the page.
-pub(crate) const COMMON: [(&str, &str, &str); 3] = [
+pub(crate) const COMMON: [FieldText; 3] = [
     ("type", "string", "the kind of event"),
     ("schema", "integer", "1; changes only when a field changes its meaning or goes"),
     ("time", "number", "seconds since the epoch, six decimals"),
@@ -96,9 +96,7 @@ const INBOUND: &[JsonField] = &[
     json("connection_id", "string", "the inbound connection", |out, facts| connection(out, facts.envelope.conn_id)),
     json("peer", "string", "`ip:port` of the client", |out, facts| socket(out, facts.envelope.peer)),
     json("local", "string", "`ip:port` of our end", |out, facts| socket(out, facts.envelope.listener)),
-    json("protocol", "string", "as in the mainlog", |out, facts| {
-        text(out, f::protocol_name(facts.envelope.protocol))
-    }),
+    json("protocol", "string", "as in the mainlog", |out, facts| text(out, f::protocol_name(facts.envelope.protocol))),
 ];
 
 const OUTBOUND: &[JsonField] = &[
@@ -137,9 +135,7 @@ const FAILURE: &[JsonField] = &[
 ];
 
 const REFUSAL: &[JsonField] = &[
-    json("connection_id", "string", "the inbound connection", |out, facts| {
-        connection(out, facts.rejection.connection)
-    }),
+    json("connection_id", "string", "the inbound connection", |out, facts| connection(out, facts.rejection.connection)),
     json("message_id", "string", "left out where there is no message yet", |out, facts| {
         facts.has_message && id(out, facts.envelope.id)
     }),
@@ -161,8 +157,11 @@ const REFUSAL: &[JsonField] = &[
     json("mess_context", "object", "left out if empty", |out, facts| context(out, facts.mess_context())),
 ];
 
-/// The other events, for the page: `type`, meaning, fields with type and meaning.
-pub(crate) const OTHERS: [(&str, &str, &[(&str, &str, &str)]); 4] = [
+/// Name, JSON type and meaning of a field, for the page.
+pub(crate) type FieldText = (&'static str, &'static str, &'static str);
+
+/// The other events, for the page: `type`, meaning, fields.
+pub(crate) const OTHERS: [(&str, &str, &[FieldText]); 4] = [
     (
         "authentication",
         "Somebody authenticated, or failed to.",

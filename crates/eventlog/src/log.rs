@@ -6,10 +6,8 @@
 //! buffers.
 
 use crate::clock::Clock;
-use crate::facts::{
-    Attempt, Auth, AuthResult, Authz, Bounce, CLASS_SUBSCRIBE, Facts, Kind, Rejection,
-};
-use crate::file::{Fill, FileNews, LogFile};
+use crate::facts::{Attempt, Auth, AuthResult, Authz, Bounce, CLASS_SUBSCRIBE, Facts, Kind, Rejection};
+use crate::file::{FileNews, Fill, LogFile};
 use crate::level::{DebugFlags, Level, LiveFlags, Subsystem};
 use crate::paniclog::{Diagnostic, Recent, Throttle};
 use crate::settings::LogSettings;
@@ -401,10 +399,7 @@ fn write_forever(signal: &Signal, inner: &Weak<Inner>) {
 impl Inner {
     fn open_files(&self, now: Time) {
         for file in &self.loggers.load_full().files {
-            // The error is kept in the file, for `faults` and the paniclog.
-            if file.open(now).is_err() {
-                file.write_out(now, None);
-            }
+            file.open(now);
         }
     }
 

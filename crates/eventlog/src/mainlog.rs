@@ -45,11 +45,8 @@ pub(crate) static TRANSIENT: Record = Record {
     fields: &FAILURE_FIELDS,
 };
 
-pub(crate) static PERMANENT: Record = Record {
-    letter: "P",
-    title: "Permanent failure: the message was given up.",
-    fields: &FAILURE_FIELDS,
-};
+pub(crate) static PERMANENT: Record =
+    Record { letter: "P", title: "Permanent failure: the message was given up.", fields: &FAILURE_FIELDS };
 
 /// All records, in the order of the page.
 pub(crate) static RECORDS: [&Record; 5] = [&RECEPTION, &DELIVERY, &TRANSFER, &TRANSIENT, &PERMANENT];
@@ -196,8 +193,7 @@ mod tests {
         let now = envelope.created.plus(Duration::from_millis(18_530));
         for (kind, letter) in [(Kind::Transient, "T"), (Kind::Permanent, "P")] {
             let text = line(&Facts::attempt(kind, now, false, &envelope, &attempt));
-            let pattern =
-                r"@example\.com@\d+@default@default@5@0@\d+\.\d+@127\.0\.0\.1@451 .*$";
+            let pattern = r"@example\.com@\d+@default@default@5@0@\d+\.\d+@127\.0\.0\.1@451 .*$";
             matches(&format!(r"^\d{{10}}@ID@ID@ID@{letter}{pattern}"), &text);
             assert!(text.ends_with("@5@0@18.530@127.0.0.1@451 4.3.0 try 451 again\n"), "{text}");
         }

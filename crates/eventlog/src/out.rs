@@ -252,12 +252,7 @@ mod tests {
 
     #[test]
     fn context_values_are_quoted_where_they_would_confuse() {
-        for (text, wanted) in [
-            ("true", "true"),
-            ("a b", "\"a b\""),
-            ("a\"]\n", "\"a\\\"]\\n\""),
-            ("", ""),
-        ] {
+        for (text, wanted) in [("true", "true"), ("a b", "\"a b\""), ("a\"]\n", "\"a\\\"]\\n\""), ("", "")] {
             assert_eq!(made(|out| context_value(out, text.as_bytes())), wanted, "{text:?}");
         }
     }

@@ -216,7 +216,10 @@ mod tests {
                 std::fs::write(&path, &text).unwrap();
             }
             let committed = std::fs::read_to_string(&path).unwrap_or_default();
-            assert!(committed == text, "docs/formats/{name} is out of date: PH_WRITE_PAGES=1 cargo test -p ph-eventlog");
+            assert!(
+                committed == text,
+                "docs/formats/{name} is out of date: PH_WRITE_PAGES=1 cargo test -p ph-eventlog"
+            );
         }
     }
 }

@@ -130,10 +130,7 @@ mod tests {
     fn a_text_of_several_lines_cannot_look_like_an_event() {
         let mut out = Vec::new();
         write(&mut out, Time::from_secs(1_251_200_446), false, "scriptlet: a\n1251200447:forged\r\n\x1b[2J\n");
-        assert_eq!(
-            String::from_utf8(out).unwrap(),
-            "1251200446:scriptlet: a\n\t1251200447:forged\n\t\\x1b[2J\n"
-        );
+        assert_eq!(String::from_utf8(out).unwrap(), "1251200446:scriptlet: a\n\t1251200447:forged\n\t\\x1b[2J\n");
     }
 
     #[test]

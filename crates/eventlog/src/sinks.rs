@@ -345,11 +345,8 @@ impl Maker<'_> {
                 return None;
             }
         };
-        let file = self
-            .files
-            .entry(path)
-            .or_insert_with_key(|path| Arc::new(LogFile::new(path.clone(), target.mode)))
-            .clone();
+        let file =
+            self.files.entry(path).or_insert_with_key(|path| Arc::new(LogFile::new(path.clone(), target.mode))).clone();
         if !self.used.iter().any(|used| Arc::ptr_eq(used, &file)) {
             self.used.push(Arc::clone(&file));
         }

@@ -28,6 +28,8 @@ impl Counter {
 }
 
 type Callback<T> = Box<dyn Fn() -> T + Send + Sync>;
+/// A label's value and the number.
+type Labelled = Vec<(String, f64)>;
 
 /// A number that goes up and down: kept by `add` and `set`, or asked for when somebody looks (`from_callback`).
 pub struct Gauge {
@@ -83,7 +85,7 @@ pub struct GaugeFamily {
     pub(crate) name: &'static str,
     pub(crate) help: &'static str,
     pub(crate) label: &'static str,
-    callback: RwLock<Option<Callback<Vec<(String, f64)>>>>,
+    callback: RwLock<Option<Callback<Labelled>>>,
 }
 
 impl GaugeFamily {
@@ -181,13 +183,7 @@ pub struct Histogram {
 
 impl Histogram {
     pub const fn new(name: &'static str, help: &'static str, bounds: &'static [f64]) -> Histogram {
-        Histogram {
-            name,
-            help,
-            bounds,
-            buckets: [const { AtomicU64::new(0) }; BOUNDS_MAX + 1],
-            sum: AtomicU64::new(0),
-        }
+        Histogram { name, help, bounds, buckets: [const { AtomicU64::new(0) }; BOUNDS_MAX + 1], sum: AtomicU64::new(0) }
     }
 
     pub fn observe(&self, span: Duration) {
