@@ -1,1 +1,31 @@
-//! (front door to come)
+//! The Lua host: Momentum's policy API on LuaJIT.
+//!
+//! A `Policy` is one configuration generation of scripts in one state. Reception, queue and delivery ask `policy.has(hook)` and
+//! call `policy.call(&HookCall::ValidateEhlo { .. })`; what the scripts decided stands in the `Session` and the `Message` they
+//! were given. Every function of the API is declared once, in `api/<table>.rs`; registration, argument errors, phase check,
+//! `lua-api --json`, reference pages and editor stubs follow from the declaration.
+
+mod api;
+mod call;
+pub mod check;
+pub mod dialect;
+mod error;
+mod hooks;
+pub mod host;
+mod objects;
+mod registry;
+mod services;
+mod settings;
+mod state;
+mod userdata;
+mod watchdog;
+
+pub use call::Stats;
+pub use error::{HookError, LoadError, LoadErrors};
+pub use hooks::{HOOK_COUNT, Hook, HookCall, HookResult};
+pub use host::{Host, MessageHandle, Policy, SessionHandles};
+pub use objects::{CapabilityEdit, ContextKind, Message, MessageState, Recipient, Session, SessionState, Verdict};
+pub use registry::Phase;
+pub use registry::reference::{lua_api_json, reference_markdown, stubs};
+pub use services::{Inject, Log, LogLevel, NoEngine, Options, Routes, Services, SessionCounts};
+pub use settings::{OnError, PhaseCheck, Script, Settings};

@@ -1,0 +1,353 @@
+//! The declaration of the policy API: every function is one static value, and everything else follows from it.
+//!
+//! A `Function` says its name, parameters with types, package, version, phases, documentation and implementation. From that
+//! come the registration in Lua, the argument errors (`bad argument #2 to 'msys.counter.add' (number expected, got nil)`), the
+//! phase check, the machine-readable list, the reference pages and the editor stubs (`reference.rs`). No list of functions is
+//! kept by hand a second time.
+
+use crate::host::Host;
+use crate::objects::{Message, Session};
+use crate::userdata::{self, EcString};
+use futures_util::future::BoxFuture;
+use mlua::{AnyUserData, Lua, MultiValue, Value};
+use std::sync::Arc;
+
+pub use arguments::Args;
+pub(crate) use arguments::{bytes_of, format_number, number_of};
+pub use phases::{Phase, Phases};
+
+mod arguments;
+mod install;
+mod phases;
+pub mod reference;
+
+pub(crate) use install::{install, package, place_of};
+
+/// One table of the API: a file of `api/`.
+pub struct Table {
+    /// As the function list calls it: `accept`, `message`, `misc` ...
+    pub name: &'static str,
+    /// The package that most functions of the table belong to.
+    pub package: &'static str,
+    pub functions: &'static [&'static Function],
+}
+
+/// One function, method or field of the API.
+pub struct Function {
+    /// `msys.counter.add` (a function), `msg:header` (a method) or `msg.id` (a field).
+    pub name: &'static str,
+    /// Where it is not the table's.
+    pub package: &'static str,
+    /// The first version of the reference that has it; empty for what is beyond the function list.
+    pub since: &'static str,
+    pub phases: Phases,
+    pub params: &'static [Param],
+    pub returns: &'static [Return],
+    pub deprecated: bool,
+    pub doc: &'static str,
+    /// The page of Momentum's reference.
+    pub page: &'static str,
+    /// Further names under which policies know it.
+    pub aliases: &'static [&'static str],
+    pub call: Call,
+}
+
+/// What most functions share; a declaration ends in `..FUNCTION`.
+pub const FUNCTION: Function = Function {
+    name: "",
+    package: "",
+    since: "",
+    phases: Phases::ANY,
+    params: &[],
+    returns: &[],
+    deprecated: false,
+    doc: "",
+    page: "",
+    aliases: &[],
+    call: Call::Sync(|_, _| Ok(Ret::None)),
+};
+
+pub struct Param {
+    pub name: &'static str,
+    pub kind: Type,
+    pub optional: bool,
+    /// Any number of further arguments.
+    pub rest: bool,
+    pub doc: &'static str,
+}
+
+/// A required parameter.
+pub const fn param(name: &'static str, kind: Type, doc: &'static str) -> Param {
+    Param { name, kind, optional: false, rest: false, doc }
+}
+
+/// A parameter that may be nil or left out.
+pub const fn optional(name: &'static str, kind: Type, doc: &'static str) -> Param {
+    Param { name, kind, optional: true, rest: false, doc }
+}
+
+/// Any number of arguments of one type.
+pub const fn rest(kind: Type, doc: &'static str) -> Param {
+    Param { name: "...", kind, optional: true, rest: true, doc }
+}
+
+/// One returned value: its type in the editor's annotation language, and what it is.
+pub struct Return {
+    pub kind: &'static str,
+    pub doc: &'static str,
+}
+
+pub const fn returns(kind: &'static str, doc: &'static str) -> Return {
+    Return { kind, doc }
+}
+
+/// The type of a parameter. Numbers are taken for strings and numeric strings for numbers, as in Lua; an ec_string is taken
+/// for a string.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    Any,
+    Boolean,
+    Integer,
+    Number,
+    String,
+    /// A string, a number or a boolean: what a context holds.
+    Scalar,
+    /// One string or an array of them.
+    Strings,
+    Table,
+    Function,
+    EcString,
+    Message,
+    Accept,
+    Validate,
+    Userdata,
+}
+
+impl Type {
+    /// As an argument error names it.
+    pub fn expected(self) -> &'static str {
+        match self {
+            Type::Any => "value",
+            Type::Boolean => "boolean",
+            Type::Integer | Type::Number => "number",
+            Type::String => "string",
+            Type::Scalar => "string, number or boolean",
+            Type::Strings => "string or table",
+            Type::Table => "table",
+            Type::Function => "function",
+            Type::EcString => "ec_string",
+            Type::Message => "message",
+            Type::Accept => "accept_construct",
+            Type::Validate => "validate_context",
+            Type::Userdata => "userdata",
+        }
+    }
+
+    /// As the editor stubs name it.
+    pub fn annotation(self) -> &'static str {
+        match self {
+            Type::Any | Type::Userdata => "any",
+            Type::Boolean => "boolean",
+            Type::Integer => "integer",
+            Type::Number => "number",
+            Type::String => "string|ec_string",
+            Type::Scalar => "string|number|boolean",
+            Type::Strings => "string|string[]",
+            Type::Table => "table",
+            Type::Function => "function",
+            Type::EcString => "ec_string",
+            Type::Message => "msg",
+            Type::Accept => "ac",
+            Type::Validate => "vctx",
+        }
+    }
+
+    /// Whether `value` may be given for it.
+    pub(crate) fn takes(self, value: &Value) -> bool {
+        match (self, value) {
+            (Type::Any, _)
+            | (Type::Boolean, Value::Boolean(_))
+            | (Type::Integer | Type::Number | Type::String | Type::Scalar | Type::Strings, Value::Integer(_))
+            | (Type::Integer | Type::Number | Type::String | Type::Scalar | Type::Strings, Value::Number(_))
+            | (Type::String | Type::Scalar | Type::Strings, Value::String(_))
+            | (Type::Scalar, Value::Boolean(_))
+            | (Type::Strings | Type::Table, Value::Table(_))
+            | (Type::Function, Value::Function(_))
+            | (Type::Userdata, Value::UserData(_)) => true,
+            (Type::Integer | Type::Number, Value::String(text)) => arguments::number_in(&text.as_bytes()).is_some(),
+            (Type::String | Type::Scalar | Type::Strings | Type::EcString, Value::UserData(data)) => data.is::<EcString>(),
+            (Type::Message, Value::UserData(data)) => data.is::<userdata::Msg>(),
+            (Type::Accept, Value::UserData(data)) => data.is::<userdata::Accept>(),
+            (Type::Validate, Value::UserData(data)) => data.is::<userdata::Validate>(),
+            _ => false,
+        }
+    }
+}
+
+/// The implementation.
+pub enum Call {
+    /// Runs at once, inside the state.
+    Sync(fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>),
+    /// May wait: the policy's coroutine is suspended and the state is free for other sessions meanwhile.
+    Async(fn(Ctx<'static>, Args) -> BoxFuture<'static, Result<Ret, ApiError>>),
+    /// A field: how to read it, and how to assign it where it is writable. `Args` hold the object, then the new value.
+    Field { get: fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>, set: Option<fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>> },
+}
+
+/// What an implementation works with.
+pub struct Ctx<'a> {
+    pub lua: std::borrow::Cow<'a, Lua>,
+    pub host: Arc<Host>,
+    pub function: &'static Function,
+}
+
+impl Ctx<'_> {
+    pub fn bytes(&self, bytes: &[u8]) -> Result<Value, ApiError> {
+        Ok(Value::String(self.lua.create_string(bytes)?))
+    }
+
+    pub fn text(&self, text: impl std::fmt::Display) -> Result<Value, ApiError> {
+        self.bytes(text.to_string().as_bytes())
+    }
+
+    /// `nil, text`: how a function reports a failure that is no mistake of the caller.
+    pub fn failure(&self, text: &str) -> Result<Ret, ApiError> {
+        Ok(Ret::Two(Value::Nil, self.bytes(text.as_bytes())?))
+    }
+
+    /// One string.
+    pub fn string(&self, bytes: &[u8]) -> Result<Ret, ApiError> {
+        Ok(Ret::One(self.bytes(bytes)?))
+    }
+
+    /// An array of strings.
+    pub fn strings<S: AsRef<[u8]>>(&self, items: impl IntoIterator<Item = S>) -> Result<Ret, ApiError> {
+        let table = self.lua.create_table()?;
+        for (index, item) in items.into_iter().enumerate() {
+            table.raw_set(index + 1, self.lua.create_string(item)?)?;
+        }
+        Ok(Ret::One(Value::Table(table)))
+    }
+
+    /// The phase of the running hook.
+    pub fn phase(&self) -> Phase {
+        self.host.phase()
+    }
+
+    /// `header: no such thing`, with the name of this function in front, as a Lua error.
+    pub fn raise(&self, text: impl std::fmt::Display) -> ApiError {
+        ApiError::Raise(format!("{}: {text}", self.function.short_name()))
+    }
+}
+
+/// The returned values.
+#[derive(Debug)]
+pub enum Ret {
+    None,
+    One(Value),
+    Two(Value, Value),
+    Many(Vec<Value>),
+}
+
+impl Ret {
+    pub const NIL: Ret = Ret::One(Value::Nil);
+    pub const TRUE: Ret = Ret::One(Value::Boolean(true));
+    pub const FALSE: Ret = Ret::One(Value::Boolean(false));
+
+    pub fn number(number: f64) -> Ret {
+        Ret::One(Value::Number(number))
+    }
+
+    pub fn integer(number: i64) -> Ret {
+        Ret::One(Value::Integer(number))
+    }
+
+    pub fn flag(flag: bool) -> Ret {
+        Ret::One(Value::Integer(i64::from(flag)))
+    }
+
+    pub(crate) fn into_multi(self) -> MultiValue {
+        match self {
+            Ret::None => MultiValue::new(),
+            Ret::One(value) => MultiValue::from_iter([value]),
+            Ret::Two(one, two) => MultiValue::from_iter([one, two]),
+            Ret::Many(values) => MultiValue::from_vec(values),
+        }
+    }
+}
+
+/// Why a function raises.
+#[derive(Debug, thiserror::Error)]
+pub enum ApiError {
+    /// The caller gave something of the wrong type or value; `at` counts from 1, `self` not included.
+    #[error("bad argument #{at} to '{function}' ({problem})")]
+    Argument { function: &'static str, at: usize, problem: String },
+    #[error("{0}")]
+    Raise(String),
+    /// A session or message that has ended (`session is closed`).
+    #[error("{0}")]
+    Gone(&'static str),
+    #[error(transparent)]
+    Lua(#[from] mlua::Error),
+}
+
+impl Function {
+    /// What stands before `:` or the last dot.
+    pub fn owner(&self) -> &'static str {
+        self.name.rsplit_once([':', '.']).map_or("", |(owner, _)| owner)
+    }
+
+    /// What stands after it.
+    pub fn short_name(&self) -> &'static str {
+        self.name.rsplit_once([':', '.']).map_or(self.name, |(_, short)| short)
+    }
+
+    pub fn is_method(&self) -> bool {
+        self.name.contains(':')
+    }
+
+    pub fn is_field(&self) -> bool {
+        matches!(self.call, Call::Field { .. })
+    }
+
+    /// The class whose objects carry it.
+    pub(crate) fn class(&self) -> Option<userdata::Class> {
+        (self.is_method() || self.is_field()).then(|| userdata::Class::of_owner(self.owner())).flatten()
+    }
+
+    /// The parameters as the function list writes them: `hdr, [value], [mode]`.
+    pub fn signature(&self) -> String {
+        let names: Vec<String> = self
+            .params
+            .iter()
+            .map(|p| if p.optional && !p.rest { format!("[{}]", p.name) } else { p.name.to_owned() })
+            .collect();
+        names.join(", ")
+    }
+
+    pub(crate) fn bad_argument(&'static self, at: usize, problem: impl Into<String>) -> ApiError {
+        ApiError::Argument { function: self.name, at: at + 1, problem: problem.into() }
+    }
+}
+
+/// The message behind a Lua value, if it is one that still lives.
+pub(crate) fn message_of(data: &AnyUserData) -> Option<Arc<Message>> {
+    data.borrow::<userdata::Msg>().ok()?.message()
+}
+
+pub(crate) fn session_of(data: &AnyUserData) -> Option<Arc<Session>> {
+    if let Ok(validate) = data.borrow::<userdata::Validate>() {
+        return validate.session();
+    }
+    data.borrow::<userdata::Accept>().ok()?.session()
+}
+
+/// The name of a value's type as an argument error gives it.
+pub(crate) fn type_name(value: &Value) -> String {
+    match value {
+        Value::UserData(data) => userdata::Class::of(data).map_or("userdata".to_owned(), |c| c.name().to_owned()),
+        Value::Integer(_) | Value::Number(_) => "number".to_owned(),
+        Value::LightUserData(_) | Value::Error(_) => "userdata".to_owned(),
+        other => other.type_name().to_owned(),
+    }
+}

@@ -1,0 +1,201 @@
+//! Puts the declared functions into a Lua state: under their names, on the classes of their objects, with their checks.
+
+use super::{ApiError, Args, Call, Ctx, Function, Phase, Ret, Table};
+use crate::host::{Host, PhaseCheck};
+use crate::userdata::{Class, Msg};
+use mlua::{Lua, MultiValue, Value};
+use std::borrow::Cow;
+use std::sync::Arc;
+
+/// Registers every function of `tables`.
+pub(crate) fn install(lua: &Lua, host: &Arc<Host>, tables: &[&Table]) -> mlua::Result<()> {
+    for function in tables.iter().flat_map(|table| table.functions) {
+        match (&function.call, function.class()) {
+            (Call::Field { get, set }, Some(class)) => {
+                class.getters(lua)?.raw_set(function.short_name(), sync_function(lua, host, function, *get)?)?;
+                if let Some(set) = set {
+                    class.setters(lua)?.raw_set(function.short_name(), sync_function(lua, host, function, *set)?)?;
+                }
+            }
+            (Call::Field { .. }, None) => {
+                return Err(mlua::Error::runtime(format!("{} is a field of no class", function.name)));
+            }
+            (_, Some(class)) => {
+                let made = make(lua, host, function)?;
+                class.methods(lua)?.raw_set(function.short_name(), &made)?;
+                if class == Class::Message {
+                    // The C names of the reference: `msys.core.ec_message_context_get(msg, ...)`.
+                    let core = package(lua, "msys.core")?;
+                    core.raw_set(format!("ec_message_{}", function.short_name()), &made)?;
+                }
+                for alias in function.aliases {
+                    place(lua, alias, &made)?;
+                }
+            }
+            (_, None) => {
+                let made = make(lua, host, function)?;
+                place(lua, function.name, &made)?;
+                for alias in function.aliases {
+                    place(lua, alias, &made)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn place(lua: &Lua, name: &str, function: &mlua::Function) -> mlua::Result<()> {
+    match name.rsplit_once('.') {
+        Some((owner, short)) => package(lua, owner)?.raw_set(short, function),
+        None => lua.globals().raw_set(name, function),
+    }
+}
+
+/// The global table of that dotted name, made where it is not there yet.
+pub(crate) fn package(lua: &Lua, name: &str) -> mlua::Result<mlua::Table> {
+    let mut table = lua.globals();
+    for part in name.split('.') {
+        table = match table.raw_get::<Value>(part)? {
+            Value::Table(next) => next,
+            _ => {
+                let next = lua.create_table()?;
+                table.raw_set(part, &next)?;
+                next
+            }
+        };
+    }
+    Ok(table)
+}
+
+fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function) -> mlua::Result<mlua::Function> {
+    match function.call {
+        Call::Sync(call) => sync_function(lua, host, function, call),
+        Call::Async(call) => {
+            let host = host.clone();
+            lua.create_async_function(move |lua, values: MultiValue| {
+                let args = Args::many(function, values);
+                let ready = check(&host, &lua, function, &args);
+                let ctx = Ctx { lua: Cow::Owned(lua), host: host.clone(), function };
+                async move {
+                    let lua = ctx.lua.clone().into_owned();
+                    let outcome = match ready {
+                        Ok(()) => call(ctx, args).await,
+                        Err(error) => Err(error),
+                    };
+                    // Level 1 is mlua's waiting loop, written in Lua; the policy's line is at level 2.
+                    finish(&lua, outcome, 2).map(Ret::into_multi)
+                }
+            })
+        }
+        Call::Field { .. } => Err(mlua::Error::runtime("a field is no function")),
+    }
+}
+
+type SyncCall = fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>;
+
+fn sync_function(
+    lua: &Lua,
+    host: &Arc<Host>,
+    function: &'static Function,
+    call: SyncCall,
+) -> mlua::Result<mlua::Function> {
+    let host = host.clone();
+    let few = function.params.len() + usize::from(function.class().is_some()) <= 4
+        && !function.params.iter().any(|param| param.rest);
+    let single = function.returns.len() <= 1;
+    match (few, single) {
+        (true, true) => lua.create_function(move |lua, (a, b, c, d): (Value, Value, Value, Value)| {
+            let ret = invoke_sync(lua, &host, function, call, Args::few(function, [a, b, c, d]))?;
+            Ok(match ret {
+                Ret::None => Value::Nil,
+                Ret::One(value) => value,
+                // Declared with one value, but a failure has two: only `nil, text`, which the declaration lists.
+                Ret::Two(value, _) => value,
+                Ret::Many(mut values) => if values.is_empty() { Value::Nil } else { values.swap_remove(0) },
+            })
+        }),
+        (true, false) => lua.create_function(move |lua, (a, b, c, d): (Value, Value, Value, Value)| {
+            invoke_sync(lua, &host, function, call, Args::few(function, [a, b, c, d])).map(Ret::into_multi)
+        }),
+        (false, _) => lua.create_function(move |lua, values: MultiValue| {
+            invoke_sync(lua, &host, function, call, Args::many(function, values)).map(Ret::into_multi)
+        }),
+    }
+}
+
+/// One call: checks, implementation, errors with the policy's script and line.
+pub(crate) fn invoke_sync(
+    lua: &Lua,
+    host: &Arc<Host>,
+    function: &'static Function,
+    call: SyncCall,
+    args: Args,
+) -> mlua::Result<Ret> {
+    let ready = check(host, lua, function, &args);
+    let outcome = ready.and_then(|()| {
+        let ctx = Ctx { lua: Cow::Borrowed(lua), host: host.clone(), function };
+        call(&ctx, &args)
+    });
+    finish(lua, outcome, 1)
+}
+
+fn check(host: &Host, lua: &Lua, function: &'static Function, args: &Args) -> Result<(), ApiError> {
+    args.check_object()?;
+    let phase = host.phase();
+    if !function.phases.documents(phase) {
+        check_phase(host, lua, function, args, phase)?;
+    }
+    args.check()
+}
+
+#[cold]
+fn check_phase(host: &Host, lua: &Lua, function: &'static Function, args: &Args, phase: Phase) -> Result<(), ApiError> {
+    let own = matches!(args.object(), Value::UserData(data) if data.borrow::<Msg>().is_ok_and(|msg| msg.is_own()));
+    if own {
+        return Ok(()); // A message that the policy made itself can be worked on anywhere.
+    }
+    let (name, allowed) = (function.name, function.phases.label);
+    if !function.phases.works_in(phase) {
+        return Err(ApiError::Raise(format!("{name}: not available in phase '{}' (only in: {allowed})", phase.name())));
+    }
+    match host.settings.phase_check {
+        PhaseCheck::Off => Ok(()),
+        PhaseCheck::Error => Err(ApiError::Raise(format!(
+            "{name}: not documented for phase '{}' (documented: {allowed}; lua_phase_check = error)",
+            phase.name()
+        ))),
+        PhaseCheck::Warn => {
+            let place = place_of(lua, 1).unwrap_or_default();
+            host.note_once(&format!(
+                "scriptlet: {place}{name} is not documented for phase '{}' (documented: {allowed})",
+                phase.name()
+            ));
+            Ok(())
+        }
+    }
+}
+
+/// Turns a failure into a Lua error with the policy's script and line before it, as Lua's own functions do.
+fn finish(lua: &Lua, outcome: Result<Ret, ApiError>, level: usize) -> mlua::Result<Ret> {
+    match outcome {
+        Ok(ret) => Ok(ret),
+        Err(ApiError::Gone("message gone")) => {
+            Ok(Ret::Two(Value::Nil, Value::String(lua.create_string("message gone")?)))
+        }
+        Err(ApiError::Lua(error)) => Err(error),
+        Err(error) => {
+            let place = place_of(lua, level).unwrap_or_default();
+            Err(mlua::Error::RuntimeError(format!("{place}{error}")))
+        }
+    }
+}
+
+/// `script:line: ` of the Lua function at `level`.
+pub(crate) fn place_of(lua: &Lua, level: usize) -> Option<String> {
+    lua.inspect_stack(level, |debug| {
+        let line = debug.current_line()?;
+        let source = debug.source();
+        Some(format!("{}:{line}: ", source.short_src?))
+    })
+    .flatten()
+}

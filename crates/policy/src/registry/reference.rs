@@ -1,0 +1,123 @@
+//! What is generated from the declarations: the list of functions as JSON, reference pages, editor stubs.
+
+use super::Function;
+use crate::api::TABLES;
+use serde_json::{Value, json};
+use std::fmt::Write;
+
+/// One object per function, with the columns of the function list (`table name params package since phases deprecated`) and
+/// what the declaration says besides.
+pub fn lua_api_json() -> Value {
+    let rows = TABLES.iter().flat_map(|table| table.functions.iter().map(move |function| (table, function)));
+    let row = |(table, function): (&&super::Table, &&Function)| {
+        json!({
+            "table": table.name,
+            "name": function.name,
+            "params": function.signature(),
+            "package": if function.package.is_empty() { table.package } else { function.package },
+            "since": function.since,
+            "phases": function.phases.label,
+            "deprecated": if function.deprecated { "yes" } else { "no" },
+            "listed": !function.since.is_empty(),
+            "aliases": function.aliases,
+            "arguments": function.params.iter().map(|param| json!({
+                "name": param.name,
+                "type": param.kind.expected(),
+                "optional": param.optional,
+                "doc": param.doc,
+            })).collect::<Vec<_>>(),
+            "returns": function.returns.iter().map(|value| json!({ "type": value.kind, "doc": value.doc })).collect::<Vec<_>>(),
+            "doc": function.doc,
+            "page": function.page,
+        })
+    };
+    Value::Array(rows.map(row).collect())
+}
+
+/// The reference page of one table, in Markdown; `None` when there is no such table.
+pub fn reference_markdown(table: &str) -> Option<String> {
+    let table = TABLES.iter().find(|candidate| candidate.name == table)?;
+    let mut out = format!("# Table: {}\n", table.name);
+    for function in table.functions {
+        page(&mut out, function).expect("writing to a String does not fail");
+    }
+    Some(out)
+}
+
+fn page(out: &mut String, function: &Function) -> std::fmt::Result {
+    let returned: Vec<&str> = function.returns.iter().map(|value| value.kind).collect();
+    let arrow = if returned.is_empty() { String::new() } else { format!(" -> {}", returned.join(", ")) };
+    if function.is_field() {
+        writeln!(out, "\n## {}{arrow}\n\n{}", function.name, function.doc)?;
+    } else {
+        writeln!(out, "\n## {}({}){arrow}\n\n{}", function.name, function.signature(), function.doc)?;
+    }
+    if !function.params.is_empty() {
+        writeln!(out, "\n| parameter | type | meaning |\n| --- | --- | --- |")?;
+        for param in function.params {
+            let optional = if param.optional { " (optional)" } else { "" };
+            let kind = param.kind.annotation().replace('|', "\\|");
+            writeln!(out, "| `{}`{optional} | {kind} | {} |", param.name, param.doc)?;
+        }
+    }
+    for (index, value) in function.returns.iter().enumerate() {
+        writeln!(out, "{}Returns `{}`: {}.", if index == 0 { "\n" } else { "" }, value.kind, value.doc)?;
+    }
+    let phases = if function.phases.label.is_empty() { "any" } else { function.phases.label };
+    write!(out, "\nPhases: {phases}.")?;
+    if !function.since.is_empty() {
+        write!(out, " Since {}.", function.since)?;
+    }
+    if function.deprecated {
+        write!(out, " Deprecated.")?;
+    }
+    if !function.page.is_empty() {
+        write!(out, " Momentum's page: `{}`.", function.page)?;
+    }
+    writeln!(out)
+}
+
+/// Annotations for the Lua language server: classes, methods, fields, functions.
+pub fn stubs() -> String {
+    let mut out = String::from("---@meta\n");
+    write_stubs(&mut out).expect("writing to a String does not fail");
+    out
+}
+
+fn write_stubs(out: &mut String) -> std::fmt::Result {
+    let functions: Vec<&Function> = TABLES.iter().flat_map(|table| table.functions.iter().copied()).collect();
+    for class in ["msg", "ac", "vctx", "mc", "ec_string"] {
+        writeln!(out, "\n---@class {class}")?;
+        for field in functions.iter().filter(|f| f.is_field() && f.owner() == class) {
+            let kind = field.returns.first().map_or("any", |value| value.kind);
+            writeln!(out, "---@field {} {kind} {}", field.short_name(), field.doc)?;
+        }
+        writeln!(out, "local {class} = {{}}")?;
+    }
+    writeln!(out, "\n---@alias id any\n---@alias sockaddr any")?;
+    let mut packages: Vec<&str> = Vec::new();
+    for function in functions.iter().filter(|function| !function.is_field()) {
+        let owner = function.owner();
+        for (end, _) in owner.match_indices('.').chain([(owner.len(), "")]) {
+            let package = &owner[..end];
+            if !function.is_method() && !package.is_empty() && !packages.contains(&package) {
+                packages.push(package);
+                writeln!(out, "\n{package} = {package} or {{}}")?;
+            }
+        }
+        writeln!(out, "\n---{}", function.doc)?;
+        if function.deprecated {
+            writeln!(out, "---@deprecated")?;
+        }
+        for param in function.params {
+            let optional = if param.optional && !param.rest { "?" } else { "" };
+            writeln!(out, "---@param {}{optional} {} {}", param.name, param.kind.annotation(), param.doc)?;
+        }
+        for value in function.returns {
+            writeln!(out, "---@return {} # {}", value.kind, value.doc)?;
+        }
+        let names: Vec<&str> = function.params.iter().map(|param| param.name).collect();
+        writeln!(out, "function {}({}) end", function.name, names.join(", "))?;
+    }
+    Ok(())
+}

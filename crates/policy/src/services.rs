@@ -1,0 +1,146 @@
+//! What the host needs from the rest of the program: handles, and small traits where the owner must stay unknown here.
+//!
+//! The binary fills `Services`; tests fill it with `Services::for_tests`. No trait here waits: what may wait is a function that
+//! returns a future, and runs outside the state's lock.
+
+use futures_util::future::BoxFuture;
+use ph_eventlog::Clock;
+use ph_message::{Content, Envelope, Id, IdSource, Time};
+use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Everything a policy can reach.
+#[derive(Clone)]
+pub struct Services {
+    pub clock: Clock,
+    pub log: Arc<dyn Log>,
+    pub ids: Arc<IdSource>,
+    pub sessions: Arc<dyn SessionCounts>,
+    pub routes: Arc<dyn Routes>,
+    pub inject: Arc<dyn Inject>,
+    pub options: Arc<dyn Options>,
+}
+
+/// Severity of a line in paniclog, and the numbers of `msys.core.LOG_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum LogLevel {
+    Debug = 0,
+    Info,
+    Notice,
+    Warning,
+    Error,
+    Critical,
+}
+
+impl LogLevel {
+    pub fn from_number(number: i64) -> Option<LogLevel> {
+        use LogLevel::*;
+        [Debug, Info, Notice, Warning, Error, Critical].into_iter().find(|level| *level as i64 == number)
+    }
+}
+
+/// paniclog: what policies print and what goes wrong in them.
+pub trait Log: Send + Sync {
+    fn panic(&self, level: LogLevel, subsystem: &str, text: &str);
+    /// Whether lines of this level are written at all: `msys.log` spares the work otherwise.
+    fn is_on(&self, level: LogLevel) -> bool {
+        level >= LogLevel::Notice
+    }
+}
+
+/// The sessions that are open now.
+pub trait SessionCounts: Send + Sync {
+    /// How many from the network `address/prefix` (prefix in bits) to a service (`SMTP`, `Control` ..., any case).
+    fn count(&self, address: IpAddr, prefix: u8, service: &str) -> u64;
+}
+
+/// Bindings, groups, routing.
+pub trait Routes: Send + Sync {
+    /// The group of a binding (empty where it has none), or `None` when there is no such binding.
+    fn binding(&self, name: &str) -> Option<String>;
+    /// One binding of a group, chosen by weight and state, or `None` when there is no such group.
+    fn choose(&self, group: &str) -> Option<String>;
+    /// The domain of `gateway` for a recipient's domain, where one is configured.
+    fn gateway(&self, binding: &str, domain: &str) -> Option<String>;
+    /// `delivery_method` for a binding and domain, lower case.
+    fn delivery_method(&self, binding: &str, domain: &str) -> String;
+}
+
+/// New mail made by a policy.
+pub trait Inject: Send + Sync {
+    /// Takes the message through the path of internal mail; returns once it is durable.
+    fn inject(&self, envelope: Envelope, content: Content) -> BoxFuture<'static, Result<Id, String>>;
+}
+
+/// Options that functions read at run time.
+pub trait Options: Send + Sync {
+    /// The option `hostname`.
+    fn hostname(&self) -> String;
+    /// `lua_header_fold`: the column beyond which a header that a policy sets is folded.
+    fn header_fold(&self) -> usize {
+        78
+    }
+}
+
+/// Services that stand for no engine at all: for tests and for `check`.
+pub struct NoEngine;
+
+impl Log for NoEngine {
+    fn panic(&self, _: LogLevel, _: &str, _: &str) {}
+}
+
+impl SessionCounts for NoEngine {
+    fn count(&self, _: IpAddr, _: u8, _: &str) -> u64 {
+        0
+    }
+}
+
+impl Routes for NoEngine {
+    fn binding(&self, name: &str) -> Option<String> {
+        (name == "default").then(String::new)
+    }
+
+    fn choose(&self, _: &str) -> Option<String> {
+        None
+    }
+
+    fn gateway(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+
+    fn delivery_method(&self, _: &str, _: &str) -> String {
+        "esmtp".to_owned()
+    }
+}
+
+impl Inject for NoEngine {
+    fn inject(&self, _: Envelope, _: Content) -> BoxFuture<'static, Result<Id, String>> {
+        Box::pin(async { Err("nothing takes mail here".to_owned()) })
+    }
+}
+
+impl Options for NoEngine {
+    fn hostname(&self) -> String {
+        "localhost".to_owned()
+    }
+}
+
+impl Services {
+    /// Without an engine; `log` sees what policies print.
+    pub fn without_engine(log: Arc<dyn Log>) -> Services {
+        Services {
+            clock: Clock::system(),
+            log,
+            ids: Arc::new(IdSource::new(std::process::id(), Id::NULL)),
+            sessions: Arc::new(NoEngine),
+            routes: Arc::new(NoEngine),
+            inject: Arc::new(NoEngine),
+            options: Arc::new(NoEngine),
+        }
+    }
+
+    pub fn now(&self) -> Time {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,66 @@
+//! The only unsafe code of the crate: a Lua state with the debug library, and the hook that stops a runaway policy.
+//!
+//! mlua's own `set_hook` takes the state's lock, which the running policy holds. LuaJIT allows `lua_sethook` from another
+//! thread (as from a signal handler): it only sets fields that the interpreter looks at between instructions, and leaves
+//! compiled code at its next check (`LUAJIT_ENABLE_CHECKHOOK`, see `.cargo/config.toml`).
+
+use mlua::{Lua, LuaOptions, StdLib};
+use mlua_sys as ffi;
+
+/// A state with every library of Lua 5.1 and LuaJIT but `ffi`. Waiting hooks need many coroutines: 256 are kept for reuse.
+pub(crate) fn new_state() -> Lua {
+    let libraries = StdLib::TABLE
+        | StdLib::IO
+        | StdLib::OS
+        | StdLib::STRING
+        | StdLib::MATH
+        | StdLib::PACKAGE
+        | StdLib::BIT
+        | StdLib::JIT
+        | StdLib::DEBUG;
+    // `catch_rust_panics` stays true: with false, no policy could wait inside `pcall`.
+    let options = LuaOptions::new().thread_pool_size(256);
+    // SAFETY: the unsafe part of the debug library is what a policy can do to itself through it. `prelude.lua` takes away what
+    // would reach beyond: the registry, hooks, C modules, byte code.
+    unsafe { Lua::unsafe_new_with(libraries, options) }
+}
+
+/// The main state of a `Lua`, for the hook alone.
+#[derive(Clone, Copy)]
+pub(crate) struct StatePointer(*mut ffi::lua_State);
+
+// SAFETY: the pointer is used for `lua_sethook` only, by `arm` and `disarm` under their conditions.
+unsafe impl Send for StatePointer {}
+unsafe impl Sync for StatePointer {}
+
+impl StatePointer {
+    pub(crate) fn of(lua: &Lua) -> StatePointer {
+        StatePointer(lua.current_thread().state())
+    }
+
+    /// Makes the running policy fail at its next instruction, again and again until `disarm`: a `pcall` of the policy catches
+    /// the error like any other, hence the hook stays.
+    ///
+    /// Called by the watchdog while it has made sure that a call is running and cannot end (`Watchdog::arm`): the state lives.
+    pub(crate) fn arm(self) {
+        // SAFETY: see above; LuaJIT's `lua_sethook` may be called while another thread runs the state.
+        unsafe {
+            ffi::lua_sethook(self.0, Some(stop), ffi::LUA_MASKCOUNT, 1);
+        }
+    }
+
+    /// Takes the hook away. Called by the thread that ran the policy, under the state's lock.
+    pub(crate) fn disarm(self) {
+        // SAFETY: the caller holds the state.
+        unsafe {
+            ffi::lua_sethook(self.0, None, 0, 0);
+        }
+    }
+}
+
+unsafe extern "C-unwind" fn stop(state: *mut ffi::lua_State, _: *mut ffi::lua_Debug) {
+    // SAFETY: called by LuaJIT with the running state; no Rust value is alive across the error.
+    unsafe {
+        ffi::luaL_error(state, c"%s".as_ptr(), super::MESSAGE.as_ptr());
+    }
+}
