@@ -1,9 +1,11 @@
 //! The stanzas: what they are called, where they stand, whether they carry a name, and what may stand in them.
 //!
 //! The options of the core's stanzas come from the registry by scope kind; modules bring their own lists
-//! (`options::modules`).
+//! (`options::modules`, `options::known_modules`).
 
-use crate::options::{OptionDecl, Status, modules};
+use crate::options::known_modules::{ADAPTIVE_SWEEP_RULE, LISTED, NAMES, SWEEP_PARTS};
+use crate::options::modules::READY;
+use crate::options::{OptionDecl, Status};
 use crate::scopes::ScopeKind;
 use std::collections::HashMap;
 use std::sync::{LazyLock, Mutex};
@@ -75,20 +77,20 @@ use Naming::{Anonymous, Named, Optional};
 use ScopeKind as K;
 
 static DOMAIN: ScopeClass =
-    ScopeClass::core("Domain", K::Domain, Named, modules::SWEEP_PARTS, "Options for mail routed to a domain.");
+    ScopeClass::core("Domain", K::Domain, Named, SWEEP_PARTS, "Options for mail routed to a domain.");
 static HOST: ScopeClass = ScopeClass::core("Host", K::Host, Named, &[], "Options for connections to a mail host.");
 static BINDING: ScopeClass = ScopeClass::core(
     "Binding",
     K::Binding,
     Named,
-    &[&DOMAIN, &HOST, &modules::ADAPTIVE_SWEEP_RULE],
+    &[&DOMAIN, &HOST, &ADAPTIVE_SWEEP_RULE],
     "A sender identity: its own queues and source address.",
 );
 static BINDING_GROUP: ScopeClass = ScopeClass::core(
     "Binding_Group",
     K::BindingGroup,
     Named,
-    &[&BINDING, &DOMAIN, &HOST, &modules::ADAPTIVE_SWEEP_RULE],
+    &[&BINDING, &DOMAIN, &HOST, &ADAPTIVE_SWEEP_RULE],
     "Bindings that mail is spread over.",
 );
 
@@ -149,6 +151,8 @@ static AUTHORIZATION: ScopeClass =
     ScopeClass::core("Authorization", K::Authorization, Anonymous, &[&ROLE], "Roles for the console.");
 static DATASOURCE: ScopeClass =
     ScopeClass::core("Datasource", K::Datasource, Named, &[], "A named source of data for policies.").missing();
+static LOGS: ScopeClass =
+    ScopeClass::core("Logs", K::Foreign, Optional, &[], "Logs on the cluster manager.").missing();
 static SNMP: ScopeClass = ScopeClass::core("SNMP", K::Snmp, Anonymous, &[], "The SNMP agent.").missing();
 static TRAP_DESTINATION: ScopeClass =
     ScopeClass::core("Trap_Destination", K::TrapDestination, Named, &[], "A receiver of SNMP traps.");
@@ -176,6 +180,7 @@ const CORE: &[&ScopeClass] = &[
     &EVENTLOOP,
     &HOST,
     &HTTP_LISTENER,
+    &LOGS,
     &MSGCSERVER_LISTENER,
     &PATHWAY,
     &PATHWAY_GROUP,
@@ -184,24 +189,27 @@ const CORE: &[&ScopeClass] = &[
     &SNMP_TRAPS,
     &THREADPOOL,
     &XMPP_LISTENER,
-    &modules::ADAPTIVE_SWEEP_RULE,
+    &ADAPTIVE_SWEEP_RULE,
 ];
 
-const fn joined() -> [&'static ScopeClass; CORE.len() + modules::MODULES.len()] {
-    let mut all = [CORE[0]; CORE.len() + modules::MODULES.len()];
-    let mut at = 0;
-    while at < CORE.len() {
-        all[at] = CORE[at];
-        at += 1;
-    }
-    while at < all.len() {
-        all[at] = modules::MODULES[at - CORE.len()];
-        at += 1;
+const TOP_COUNT: usize = CORE.len() + READY.len() + LISTED.len() + NAMES.len();
+
+const fn joined() -> [&'static ScopeClass; TOP_COUNT] {
+    let lists = [CORE, READY, LISTED, NAMES];
+    let mut all = [CORE[0]; TOP_COUNT];
+    let (mut list, mut at, mut end) = (0, 0, 0);
+    while list < lists.len() {
+        while at < lists[list].len() {
+            all[end] = lists[list][at];
+            at += 1;
+            end += 1;
+        }
+        (list, at) = (list + 1, 0);
     }
     all
 }
 
-static TOP: [&ScopeClass; CORE.len() + modules::MODULES.len()] = joined();
+static TOP: [&ScopeClass; TOP_COUNT] = joined();
 
 /// What is around everything.
 pub(crate) static ROOT: ScopeClass =

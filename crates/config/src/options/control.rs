@@ -5,6 +5,7 @@ use crate::scopes::*;
 use std::sync::Arc;
 
 const SNMP: Scopes = Scopes::of(ScopeKind::Snmp);
+const TRAPS: Scopes = Scopes::of(ScopeKind::SnmpTraps);
 const TRAP: Scopes = Scopes::of(ScopeKind::TrapDestination);
 
 options! {
@@ -19,9 +20,17 @@ options! {
     /// Community of the SNMP agent.
     SNMP_COMMUNITY: Option<Arc<str>> = optional("Community", SNMP).missing();
     /// Contact that the SNMP agent tells.
-    SNMP_CONTACT: Option<Arc<str>> = optional("Contact", SNMP).missing();
+    SNMP_SYSCONTACT: Option<Arc<str>> = optional("SysContact", SNMP).missing();
+    /// Description that the SNMP agent tells.
+    SNMP_SYSDESCRIPTION: Option<Arc<str>> = optional("SysDescription", SNMP).missing();
     /// Place that the SNMP agent tells.
-    SNMP_LOCATION: Option<Arc<str>> = optional("Location", SNMP).missing();
+    SNMP_SYSLOCATION: Option<Arc<str>> = optional("SysLocation", SNMP).missing();
+    /// Pause between traps.
+    SNMP_TRAP_INTERVAL: u64 = interval("Trap_Interval", "60", TRAPS);
+    /// Pause between looks at watched variables.
+    SNMP_WATCH_INTERVAL: u64 = interval("Watch_Interval", "10", TRAPS).missing();
+    /// Variables whose change sends a trap.
+    SNMP_WATCH_VARIABLES: Option<Arc<str>> = optional("Watch_Variables", TRAPS).missing();
     /// Receiver of traps: `host` or `host:port`.
     TRAP_ADDRESS: Option<Arc<str>> = optional("Address", TRAP);
     /// Community that traps carry.

@@ -50,6 +50,12 @@ options! {
     MAX_SESSIONS_PER_ADDRESS: i64 = int("Max_Sessions_Per_Address", "0", G.or(L).or(P)).ours();
     /// A session ends after this time, whatever it does; 0 is no limit.
     MAX_SESSION_TIME: u64 = interval("Max_Session_Time", "0", G.or(L).or(P)).ours();
+    /// An idle ecstream client is dropped after this time.
+    ECSTREAM_IDLE_TIME: u64 = interval("ECStream_Idle_Time", "300", E.or(P)).missing();
+    /// Messages that one ecstream client may send in one turn.
+    ECSTREAM_MAX_BATCH_SIZE: i64 = int("ECStream_Max_Batch_Size", "10000", E.or(P)).missing();
+    /// Binding that a listener follows in a cluster.
+    DURAVIP_FOLLOW: Option<Arc<str>> = optional("Duravip_Follow", LISTENERS).missing();
     /// Largest HTTP request that is taken; more is answered with 413.
     MAX_REQUEST_SIZE: u64 = size("Max_Request_Size", "64m", W.or(P));
     /// Writes a line for each HTTP request into the paniclog.

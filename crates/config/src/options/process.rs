@@ -63,6 +63,18 @@ options! {
     DATASOURCE_POOL: Arc<str> = text("Pool", "IO", DATASOURCE);
     /// Charset of results whose driver does not tell.
     DATASOURCE_ASSUME_CHARSET: Arc<str> = text("Assume_Charset", "ISO-8859-1", DATASOURCE);
+    /// Domains with much mail; nothing to choose here.
+    HOT_DOMAINS: Arc<[Arc<str>]> = list("Hot_Domains", "( )", G).accepted();
+    /// Pause between looks at the memory that queues take; nothing to choose here.
+    MAIL_QUEUE_CHECK_VM_INTERVAL: u64 = interval("Mail_Queue_Check_VM_Interval", "60", G).accepted();
+    /// Nothing to choose here.
+    CLEAR_MAIL_QUEUE_MAINTAINERS: bool = boolean("Clear_Mail_Queue_Maintainers", "true", G).accepted();
+    /// Restores source addresses that the system has lost.
+    BINDING_AUTO_REPLUMB: Option<Arc<str>> = optional("Binding_Auto_Replumb", G).missing();
+    /// Pause between looks at source addresses.
+    BINDING_AUTO_REPLUMB_INTERVAL: Option<Arc<str>> = optional("Binding_Auto_Replumb_Interval", G).missing();
+    /// Privileges to keep on Solaris.
+    SECURITY_PRIVILEGES: Option<Arc<str>> = optional("Privileges", SECURITY).accepted();
     /// Paths of trace files made on the console get this mode.
     TRACE_SMTP_MODE: u32 = mode("Trace_SMTP_Mode", "0640", G);
     /// Licence of Momentum; not needed here.
@@ -89,6 +101,8 @@ options! {
     CLUSTER_TOPOLOGY: Option<Arc<str>> = optional("Topology", CLUSTER).missing();
     /// Addresses that move between the nodes.
     CLUSTER_DURAVIP: Option<Arc<str>> = optional("Duravip_Network", CLUSTER).missing();
+    /// Name of the part of the cluster that this node is in.
+    CLUSTER_SUBCLUSTER: Option<Arc<str>> = optional("Subcluster", CLUSTER).missing();
     /// What is told to the other nodes, separated by semicolons.
     REPLICATE_PARAMETERS: Arc<str> = text("Parameters", "", REPLICATE).missing();
     /// Kind of what is shared.

@@ -117,6 +117,8 @@ options! {
     OPEN_TRACKING_SCHEME: Arc<str> = text("Open_Tracking_Scheme", "http", LP).missing();
     /// Host in the links that tracking writes.
     TRACKING_DOMAIN: Option<Arc<str>> = optional("Tracking_Domain", LP).missing();
+    /// How long the links that tracking writes are good.
+    TRACKING_LINK_EXPIRY: u64 = interval("Tracking_Link_Expiry", "31536000", LP).missing();
 }
 
 fn begins_with_220(value: &Value) -> Result<(), String> {

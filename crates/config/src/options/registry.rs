@@ -1,7 +1,7 @@
 //! All options by name: for the parser, the console, the JSON listing and the reference page.
 
 use super::{
-    OptionDecl, auth, control, listeners, logging, modules, process, queue, reception, routing, shaping, spool, tls,
+    OptionDecl, auth, control, listeners, logging, modules, policy, process, queue, reception, routing, sending_modules, shaping, spool, tls,
 };
 use crate::schema::ScopeClass;
 use crate::scopes::ScopeKind;
@@ -18,10 +18,11 @@ pub(crate) static GROUPS: &[(&str, &[&OptionDecl])] = &[
     ("Queue, retry and reports", queue::DECLS),
     ("Outbound shaping", shaping::DECLS),
     ("Spool and memory", spool::DECLS),
+    ("Policy", policy::DECLS),
     ("Process", process::DECLS),
     ("Control channel and SNMP", control::DECLS),
     ("Levels and time stamps", logging::DECLS),
-    ("Options of modules in the sending scopes", modules::SCOPED),
+    ("Options of modules in the sending scopes", sending_modules::DECLS),
 ];
 
 /// Core options by lower-case name. One name may stand for several options in different scopes.

@@ -22,9 +22,9 @@ options! {
     /// Port for SMTP deliveries.
     REMOTE_SMTP_PORT: i64 = range("Remote_SMTP_Port", "25", 1, 65535, S4);
     /// Port for LMTP deliveries.
-    REMOTE_LMTP_PORT: i64 = range("Remote_LMTP_Port", "2003", 1, 65535, S4);
+    LMTP_PORT: i64 = range("LMTP_Port", "2003", 1, 65535, S4);
     /// Port for ecstream deliveries.
-    REMOTE_ECSTREAM_PORT: i64 = range("Remote_ECStream_Port", "1825", 1, 65535, S4).missing();
+    ECSTREAM_PORT: i64 = range("ECStream_Port", "1825", 1, 65535, S4).missing();
     /// Source address of outbound connections, or a host name; `*` leaves it to the system.
     BIND_ADDRESS: Arc<str> = text("Bind_Address", "*", G.or(BG).or(B)).check(bind_address);
     /// What becomes of mail that no binding was chosen for: it is sent, it waits, or (`none`) it is refused with 451.
@@ -73,12 +73,24 @@ options! {
     MX_FAILURES_FALLBACK_TO_A: i64 = range("MX_Failures_Fallback_To_A", "3", -1, i32::MAX as i64, G.or(D));
     /// Asks again over TCP when an answer is cut off; that is always done.
     DNS_FALLBACK_TO_TCP: bool = boolean("DNS_Fallback_To_TCP", "false", G).accepted();
-    /// Look-ups that may be open at once.
-    DNS_MAX_UDP: i64 = int("DNS_Max_UDP", "0", G).accepted();
-    /// Size of answers over UDP.
-    DNS_UDP_SIZE: i64 = int("DNS_UDP_Size", "0", G).accepted();
-    /// DANE for outbound TLS (RFC 7672).
-    DANE: Option<Arc<str>> = optional("DANE", S4).missing();
+    /// Queries over one UDP port; nothing to choose here.
+    DNS_MAX_UDP_QUERIES_PER_PORT: i64 = int("DNS_Max_UDP_Queries_Per_Port", "0", G).accepted();
+    /// Receive buffer of DNS sockets; nothing to choose here.
+    DNS_UDP_RCVBUF_SIZE: u64 = size("DNS_UDP_RcvBuf_Size", "0", G).accepted();
+    /// Send buffer of DNS sockets; nothing to choose here.
+    DNS_UDP_SNDBUF_SIZE: u64 = size("DNS_UDP_SndBuf_Size", "0", G).accepted();
+    /// Limits the rate of DNS queries.
+    DNS_RATE_LIMIT_ENABLED: bool = boolean("DNS_Rate_Limit_Enabled", "false", G).missing();
+    /// Domains that may wait for a DNS query.
+    DNS_RATE_LIMIT_MAX_QUEUE: i64 = int("DNS_Rate_Limit_Max_Queue", "100000", G).missing();
+    /// MX queries in one period.
+    DNS_RATE_LIMIT_MX_QUERIES: i64 = int("DNS_Rate_Limit_MX_Queries", "100", G).missing();
+    /// Period of the limit of DNS queries.
+    DNS_RATE_LIMIT_PERIOD: u64 = interval("DNS_Rate_Limit_Period", "1", G).missing();
+    /// Pause between removals of unused facts about hosts; nothing to choose here.
+    ADDRESS_METRICS_CLEANSE_INTERVAL: u64 = interval("Address_Metrics_Cleanse_Interval", "3600", G).accepted();
+    /// How long facts about a host are kept; nothing to choose here.
+    ADDRESS_METRICS_LIFETIME: u64 = interval("Address_Metrics_Lifetime", "1800", G).accepted();
     /// Request target for deliveries over HTTP.
     HTTP_URI: Arc<str> = text("HTTP_URI", "", S4).missing();
     /// Method for deliveries over HTTP.
