@@ -193,8 +193,9 @@ impl Content {
         let mut carriage_returns = 0;
         for end in memchr_iter(b'\n', block).chain((!block.ends_with(b"\n")).then_some(block.len())) {
             let line = &block[start..end];
-            let text = line.strip_suffix(b"\r").unwrap_or(line);
-            facts.lone_line_ends |= end < block.len() && text.len() == line.len();
+            let ended = end < block.len();
+            let text = line.strip_suffix(b"\r").filter(|_| ended).unwrap_or(line);
+            facts.lone_line_ends |= ended && text.len() == line.len();
             carriage_returns += line.len() - text.len();
             facts.line_len_max = facts.line_len_max.max(text.len());
             match text.first() {

@@ -184,14 +184,14 @@ pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8], fold_at: usize) 
             if out.len() - line_start < LINE_LEN_MAX {
                 out.push(b' ');
             }
-            write_folded(out, &mut line_start, text, fold_at);
+            write_folded(out, &mut line_start, text, fold_at, LINE_LEN_MAX);
         } else {
             out.extend_from_slice(b"\r\n");
             line_start = out.len();
             if !is_blank(segment[0]) {
                 out.push(b' ');
             }
-            write_folded(out, &mut line_start, segment, fold_at);
+            write_folded(out, &mut line_start, segment, fold_at, LINE_LEN_MAX);
         }
         first = false;
     }
@@ -199,24 +199,26 @@ pub fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8], fold_at: usize) 
     Ok(())
 }
 
-/// Appends `text`, which has no line ends and no blanks at its end, to the line that began at `line_start`.
-fn write_folded(out: &mut Vec<u8>, line_start: &mut usize, text: &[u8], fold_at: usize) {
-    let fold_at = fold_at.clamp(20, LINE_LEN_MAX);
+/// Appends `text`, which has no line ends and no blanks at its end, to the line that began at `line_start`. Lines aim for
+/// `fold_at` octets and never have more than `len_max`.
+pub(crate) fn write_folded(out: &mut Vec<u8>, line_start: &mut usize, text: &[u8], fold_at: usize, len_max: usize) {
+    let len_max = len_max.clamp(80, LINE_LEN_MAX);
+    let fold_at = fold_at.clamp(20, len_max);
     let mut rest = text;
     loop {
         let used = out.len() - *line_start;
-        if used + rest.len() <= fold_at {
+        if used + rest.len() <= fold_at || rest.is_empty() {
             break;
         }
         let room = fold_at.saturating_sub(used).min(rest.len());
-        let room_max = LINE_LEN_MAX.saturating_sub(used).min(rest.len());
+        let room_max = len_max.saturating_sub(used).min(rest.len());
         // A fold stands before a blank, with more than blanks on both sides of it.
         let ink = rest.iter().position(|byte| !byte.is_ascii_whitespace()).unwrap_or(rest.len());
         let mut before_room = (ink + 1..room).rev();
         let mut beyond_room = (room.max(ink + 1)..room_max).filter(|&at| is_blank(rest[at]));
         let cut = match before_room.find(|&at| is_blank(rest[at])).or_else(|| beyond_room.next()) {
             Some(at) => at,
-            None if used + rest.len() <= LINE_LEN_MAX => break,
+            None if used + rest.len() <= len_max => break,
             None if room_max == 0 => 0, // nothing of this line but the name fits
             None if ink >= room_max => {
                 rest = &rest[room_max..]; // a line of blanks only must not be: they go
