@@ -58,9 +58,12 @@ impl StatePointer {
     }
 }
 
-unsafe extern "C-unwind" fn stop(state: *mut ffi::lua_State, _: *mut ffi::lua_Debug) {
-    // SAFETY: called by LuaJIT with the running state; no Rust value is alive across the error.
+unsafe extern "C-unwind" fn stop(state: *mut ffi::lua_State, running: *mut ffi::lua_Debug) {
+    // SAFETY: called by LuaJIT with the running state and a record of the running function; no Rust value is alive across the
+    // error. `luaL_error` alone would name the line of the caller: in a hook the running function is level 0.
     unsafe {
-        ffi::luaL_error(state, c"%s".as_ptr(), super::MESSAGE.as_ptr());
+        ffi::lua_getinfo(state, c"Sl".as_ptr(), running);
+        let (source, line) = ((*running).short_src.as_ptr(), (*running).currentline);
+        ffi::luaL_error(state, c"%s:%d: %s".as_ptr(), source, line, super::MESSAGE.as_ptr());
     }
 }
