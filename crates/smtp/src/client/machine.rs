@@ -1,0 +1,868 @@
+//! The client's side of a session without I/O (RFC 5321, 2920, 3207, 2033): replies in, commands and content out.
+//!
+//! A driver puts bytes into `input`, calls `advance`, writes what `out` holds, and fetches outcomes. At most two
+//! transactions are under way: when the peer announces PIPELINING, the body of the first, its final dot and the commands
+//! of the second leave in one write, so that a message costs one round trip. Replies come in the order of the commands;
+//! `expected` is that order, and everything the machine knows about a reply is what stands at its front.
+//!
+//! No command is ever sent for a message after the peer said 421: what was not answered is `NotAttempted`.
+
+use super::auth::Credentials;
+use super::capabilities::Capabilities;
+use super::commands;
+use super::out::Out;
+use super::reply::{Found, ReplyReader};
+use super::stage::{Stage, text};
+use super::stuff::Stuffer;
+use super::transaction::{Body, Content, Failure, Kind, Outcome, Path, Refused, Transaction, Verdict, is_sendable};
+use bytes::Bytes;
+use compact_str::CompactString;
+use smallvec::SmallVec;
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Transactions under way at once: one whose final dot is out, one whose commands are.
+pub const DEPTH_MAX: usize = 2;
+
+/// How a session is to be held.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    pub protocol: Protocol,
+    /// The name after HELO, EHLO or LHLO.
+    pub hello: String,
+    pub tls: TlsMode,
+    /// Use PIPELINING where it is announced.
+    pub pipelining: bool,
+    pub timeouts: Timeouts,
+}
+
+/// What is spoken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// EHLO; HELO where that is refused.
+    Esmtp,
+    /// HELO only.
+    Smtp,
+    /// LHLO (RFC 2033): a reply for each recipient after the final dot.
+    Lmtp,
+}
+
+/// STARTTLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TlsMode {
+    No,
+    IfAvailable,
+    Required,
+}
+
+/// How long each reply is waited for, from the moment its command is the oldest without one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Banner, EHLO, STARTTLS and its handshake, AUTH, XCLIENT.
+    pub ehlo: Duration,
+    pub mail: Duration,
+    /// RCPT TO, and the go-ahead of DATA.
+    pub rcpt: Duration,
+    /// Sending the content, and the reply to the final dot.
+    pub body: Duration,
+    /// RSET and QUIT.
+    pub rset: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        let five_minutes = Duration::from_secs(300);
+        Timeouts {
+            ehlo: five_minutes,
+            mail: five_minutes,
+            rcpt: five_minutes,
+            body: Duration::from_secs(600),
+            rset: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Why the driver gives up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The peer closed the connection, or it broke while reading.
+    Closed,
+    /// No reply in time, or something that is none.
+    NoReply,
+    /// Writing failed or took too long.
+    NotSent,
+    /// The content could not be read.
+    Unreadable,
+}
+
+/// The machine.
+pub struct Client {
+    settings: Arc<Settings>,
+    phase: Phase,
+    input: ReplyReader,
+    pub(super) out: Out,
+    expected: VecDeque<Expected>,
+    transactions: VecDeque<InHand>,
+    outcomes: VecDeque<Outcome>,
+    capabilities: Capabilities,
+    tls: bool,
+    /// Whether this session can take further transactions.
+    closing: bool,
+    needs_rset: bool,
+    /// Whom the session was, or is to be, authenticated as; set with the first transaction.
+    identity: Option<Arc<Credentials>>,
+    authenticated: bool,
+    /// Transactions that had a reply.
+    answered: u64,
+    serial: u64,
+    /// A buffer for the next transaction's commands.
+    spare: Vec<u8>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Phase {
+    SettingUp,
+    /// The driver is to do the TLS handshake.
+    Handshake,
+    Ready,
+    Failed(Failure),
+    Closed,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Expected {
+    what: What,
+    /// Whose command it is; 0 for the session's own.
+    serial: u64,
+    /// The position in the stream at which the command ends.
+    end: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Banner,
+    Ehlo,
+    Helo,
+    StartTls,
+    Auth(u8),
+    Xclient,
+    Mail,
+    Rcpt(usize),
+    Data,
+    Dot,
+    /// One recipient's reply of LMTP.
+    DotOf(usize),
+    /// The dot after a go-ahead for nobody.
+    EmptyDot,
+    Rset,
+    Quit,
+}
+
+/// A transaction that was taken and has no outcome yet.
+struct InHand {
+    serial: u64,
+    /// The commands, and where each ends.
+    lines: Vec<u8>,
+    ends: SmallVec<[usize; 4]>,
+    sent: usize,
+    /// What must be settled before MAIL.
+    auth: bool,
+    xclient: Option<(String, bool)>,
+    content: Option<Content>,
+    verdicts: SmallVec<[Option<Verdict>; 1]>,
+    accepted: SmallVec<[bool; 4]>,
+    mail_accepted: bool,
+    /// A reply about it has come.
+    answered: bool,
+    content_queued: bool,
+    content_start: u64,
+    /// `u64::MAX` while a file is being sent.
+    content_end: u64,
+}
+
+impl Client {
+    /// A session over a connection that stands; the peer's greeting is waited for.
+    pub fn new(settings: Arc<Settings>) -> Client {
+        let banner = Expected { what: What::Banner, serial: 0, end: 0 };
+        Client {
+            settings,
+            phase: Phase::SettingUp,
+            input: ReplyReader::default(),
+            out: Out::default(),
+            expected: VecDeque::from([banner]),
+            transactions: VecDeque::new(),
+            outcomes: VecDeque::new(),
+            capabilities: Capabilities::default(),
+            tls: false,
+            closing: false,
+            needs_rset: false,
+            identity: None,
+            authenticated: false,
+            answered: 0,
+            serial: 0,
+            spare: Vec::new(),
+        }
+    }
+
+    /// Where the driver puts what it has read.
+    pub fn input(&mut self) -> &mut Vec<u8> {
+        self.input.buffer()
+    }
+
+    /// Whether more input is of use now.
+    pub fn wants_input(&self) -> bool {
+        !self.input.is_full()
+    }
+
+    /// Works off what was read.
+    pub fn advance(&mut self) {
+        while !matches!(self.phase, Phase::Failed(_) | Phase::Closed | Phase::Handshake) {
+            match self.input.next() {
+                Ok(Some(found)) => self.reply(&found),
+                Ok(None) => break,
+                Err(_) => return self.fail(Cause::NoReply),
+            }
+        }
+        self.pump();
+    }
+
+    /// The session stands and takes transactions.
+    pub fn is_ready(&self) -> bool {
+        self.phase == Phase::Ready
+    }
+
+    /// Why it never came to stand.
+    pub fn failure(&self) -> Option<&Failure> {
+        match &self.phase {
+            Phase::Failed(failure) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// The driver is to do the TLS handshake now and then call `tls_established`.
+    pub fn wants_handshake(&self) -> bool {
+        self.phase == Phase::Handshake
+    }
+
+    /// TLS stands: everything known from before is dropped, and the session begins anew with EHLO (RFC 3207 section 4.2).
+    pub fn tls_established(&mut self) {
+        self.tls = true;
+        self.phase = Phase::SettingUp;
+        self.capabilities = Capabilities::default();
+        self.hello();
+    }
+
+    /// The handshake failed, or the certificate is not good enough.
+    pub fn tls_failed(&mut self, reply: &str) {
+        self.give_up(Stage::HandshakingTls, reply.into(), true);
+    }
+
+    /// What the peer announced.
+    pub fn capabilities(&self) -> &Capabilities {
+        &self.capabilities
+    }
+
+    /// Transactions that were taken and have no outcome yet.
+    pub fn in_hand(&self) -> usize {
+        self.transactions.len()
+    }
+
+    /// Whether another transaction would be taken: the session stands and is not about to end.
+    pub fn takes_more(&self) -> bool {
+        self.phase == Phase::Ready && !self.closing && self.transactions.len() < DEPTH_MAX
+    }
+
+    /// Whether the session can be kept for later mail.
+    pub fn is_reusable(&self) -> bool {
+        self.phase == Phase::Ready && !self.closing
+    }
+
+    /// The next outcome, in the order of `submit`.
+    pub fn outcome(&mut self) -> Option<Outcome> {
+        self.outcomes.pop_front()
+    }
+
+    /// How long the present reply is waited for; `None`: for nothing.
+    pub fn patience(&self) -> Option<Duration> {
+        let timeouts = &self.settings.timeouts;
+        let expected = self.expected.front()?;
+        Some(match expected.what {
+            What::Banner | What::Ehlo | What::Helo | What::StartTls | What::Auth(_) | What::Xclient => timeouts.ehlo,
+            What::Mail => timeouts.mail,
+            What::Rcpt(_) | What::Data => timeouts.rcpt,
+            What::Dot | What::DotOf(_) | What::EmptyDot => timeouts.body,
+            What::Rset | What::Quit => timeouts.rset,
+        })
+    }
+
+    /// Changes whenever a reply was worked off: the driver then starts its wait anew.
+    pub fn replies_left(&self) -> (u64, usize) {
+        (self.serial, self.expected.len())
+    }
+
+    /// Takes a transaction. Its commands leave with the final dot of the one before, where the peer pipelines.
+    pub fn submit(&mut self, transaction: &Transaction<'_>) -> Result<(), Refused> {
+        if !self.takes_more() {
+            return Err(Refused::Busy);
+        }
+        let is_first = self.answered == 0 && self.transactions.is_empty();
+        if !is_first && transaction.auth != self.identity {
+            return Err(Refused::Busy);
+        }
+        self.check(transaction)?;
+        if is_first {
+            self.identity = transaction.auth.clone();
+        }
+        self.serial += 1;
+        let mut lines = std::mem::take(&mut self.spare);
+        lines.clear();
+        let mut ends = SmallVec::new();
+        commands::transaction(transaction, &self.capabilities, &mut lines, &mut ends);
+        let count = transaction.recipients.len();
+        let announced = self.capabilities.xclient.as_deref();
+        self.transactions.push_back(InHand {
+            serial: self.serial,
+            lines,
+            ends,
+            sent: 0,
+            auth: transaction.auth.is_some() && !self.authenticated,
+            xclient: transaction.xclient.as_ref().map(|args| (commands::xclient(args, announced), args.required)),
+            content: Some(transaction.content.clone()),
+            verdicts: SmallVec::from_elem(None, count),
+            accepted: SmallVec::from_elem(false, count),
+            mail_accepted: false,
+            answered: false,
+            content_queued: false,
+            content_start: 0,
+            content_end: 0,
+        });
+        self.pump();
+        Ok(())
+    }
+
+    fn check(&self, transaction: &Transaction<'_>) -> Result<(), Refused> {
+        let paths =
+            || std::iter::once(transaction.sender).chain(transaction.recipients.iter().map(|recipient| recipient.path));
+        if !paths().all(is_sendable) || transaction.recipients.iter().any(|recipient| recipient.path.local.is_empty()) {
+            return Err(Refused::BadAddress);
+        }
+        if self.capabilities.size_max.is_some_and(|limit| transaction.size > limit) {
+            return Err(Refused::TooLarge);
+        }
+        let is_ascii = |path: Path<'_>| path.local.is_ascii() && path.domain.is_ascii();
+        if (transaction.smtputf8 || !paths().all(is_ascii)) && !self.capabilities.smtputf8 {
+            return Err(Refused::NoUtf8);
+        }
+        Ok(())
+    }
+
+    /// Ends the session politely: only between transactions.
+    pub fn quit(&mut self) {
+        if self.phase == Phase::Ready && self.expected.is_empty() {
+            self.closing = true;
+            self.command(b"QUIT", What::Quit, 0);
+        }
+    }
+
+    /// Whether the session is over.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.phase, Phase::Closed | Phase::Failed(_))
+    }
+
+    /// The connection is of no use any more. Whoever waits for a reply gets its verdict here.
+    pub fn fail(&mut self, cause: Cause) {
+        if self.is_closed() {
+            return;
+        }
+        let Some(expected) = self.expected.front().copied() else { return self.close() };
+        let sent = expected.end <= self.out.written();
+        let (stage, reply) = words(expected.what, sent, cause);
+        if self.phase != Phase::Ready {
+            return self.give_up(stage, reply.into(), expected.what == What::StartTls);
+        }
+        let reused = self.answered > 0;
+        if let Some(at) = self.index(expected.serial) {
+            let in_hand = &mut self.transactions[at];
+            // A peer that closes a kept connection has said nothing about the message that was to follow.
+            if !(reused && !in_hand.answered && cause != Cause::NoReply && cause != Cause::Unreadable) {
+                in_hand.blame(expected.what, Kind::Transient, stage, reply.into());
+            }
+        }
+        self.close();
+    }
+
+    /// Where the body comes from a file: the file, taken until `file_chunk` gives it back.
+    pub(super) fn take_file(&mut self) -> Option<super::out::File> {
+        self.out.take_file()
+    }
+
+    /// A chunk of it was read.
+    pub(super) fn file_chunk(&mut self, file: super::out::File, chunk: Bytes) {
+        if let Some(end) = self.out.put_file(file, chunk)
+            && let Some(in_hand) = self.transactions.iter_mut().find(|in_hand| in_hand.content_end == u64::MAX)
+        {
+            in_hand.content_end = end;
+        }
+    }
+
+    // ---- replies ----
+
+    fn reply(&mut self, found: &Found) {
+        let Some(expected) = self.expected.pop_front() else {
+            // Nobody asked: most often a 421 before the peer closes an idle connection.
+            self.closing = true;
+            return;
+        };
+        let code = found.code;
+        let good = (200..300).contains(&code);
+        match expected.what {
+            What::Banner if good => self.hello(),
+            What::Banner => self.give_up_with(Stage::ReadingBanner, found, false),
+            What::Ehlo if good => {
+                self.capabilities = Capabilities::parse(self.input.lines(found));
+                self.said_hello();
+            }
+            What::Ehlo if (500..600).contains(&code) && self.phase == Phase::SettingUp && self.may_fall_back() => {
+                let line = format!("HELO {}", self.settings.hello);
+                self.command(line.as_bytes(), What::Helo, 0);
+            }
+            What::Helo if good => self.said_hello(),
+            What::Ehlo | What::Helo => self.give_up_with(Stage::AfterEhlo, found, false),
+            What::StartTls if code == 220 => {
+                if self.input.has_more() {
+                    // Whoever put bytes behind the go-ahead wants them taken for the peer's words inside TLS.
+                    self.give_up(Stage::HandshakingTls, text::TLS_FAILED.into(), true);
+                } else {
+                    self.phase = Phase::Handshake;
+                }
+            }
+            What::StartTls => self.give_up(Stage::AfterStartTls, text::NO_TLS_GO_AHEAD.into(), true),
+            What::Auth(step) => self.auth_reply(step, found, expected.serial),
+            What::Xclient if good => {
+                self.capabilities = Capabilities::default();
+                self.hello_for(expected.serial);
+            }
+            What::Xclient => self.refuse_before_mail(found, Stage::AfterXclient, expected.serial),
+            What::Rset if good => self.needs_rset = false,
+            What::Rset => self.refuse_before_mail(found, Stage::AfterRset, expected.serial),
+            What::Quit => self.close(),
+            What::Mail | What::Rcpt(_) | What::Data | What::Dot | What::DotOf(_) | What::EmptyDot => {
+                self.transaction_reply(expected, found);
+            }
+        }
+        if code == 421 && !self.is_closed() {
+            self.close();
+        }
+    }
+
+    fn transaction_reply(&mut self, expected: Expected, found: &Found) {
+        let Some(at) = self.index(expected.serial) else { return };
+        let code = found.code;
+        let kind = Kind::of_code(code);
+        let good = kind == Kind::Delivered;
+        // Of replies that let the dialogue go on nobody wants the text.
+        let reply = if good && !matches!(expected.what, What::Dot | What::DotOf(_)) && expected.what != What::Data {
+            CompactString::default()
+        } else {
+            self.input.text(found)
+        };
+        let written = self.out.written();
+        let in_hand = &mut self.transactions[at];
+        if !in_hand.answered {
+            in_hand.answered = true;
+            self.answered += 1;
+        }
+        match expected.what {
+            What::Mail if good => in_hand.mail_accepted = true,
+            What::Mail => {
+                if code == 421 {
+                    in_hand.blame(What::Mail, kind, Stage::AfterMailFrom, reply);
+                } else {
+                    in_hand.decide_all(kind, Stage::AfterMailFrom, &reply);
+                }
+                if in_hand.sent == 1 {
+                    self.finish(at, false);
+                }
+            }
+            What::Rcpt(n) => {
+                if good && in_hand.mail_accepted {
+                    in_hand.accepted[n] = true;
+                } else {
+                    in_hand.decide(n, kind, Stage::AfterRcptTo, reply);
+                }
+                let commands_left = in_hand.sent < in_hand.ends.len();
+                let is_last = in_hand.sent + 1 == in_hand.ends.len();
+                if commands_left && is_last && !in_hand.has_accepted() {
+                    self.finish(at, true);
+                }
+            }
+            What::Data if (300..400).contains(&code) => {
+                if in_hand.has_accepted() {
+                    self.queue_content(at);
+                } else {
+                    in_hand.content_queued = true;
+                    let serial = in_hand.serial;
+                    self.out.small(b".\r\n");
+                    self.expect(What::EmptyDot, serial);
+                }
+            }
+            What::Data => {
+                // A 2xx is no go-ahead: the two sides disagree about where they are.
+                let kind = if good { Kind::Transient } else { kind };
+                in_hand.decide_all(kind, Stage::AfterData, &reply);
+                let rset = in_hand.mail_accepted;
+                self.closing |= good;
+                self.finish(at, rset);
+            }
+            What::Dot | What::DotOf(_) => {
+                let early = written < in_hand.content_end;
+                let (kind, stage, reply) = match early {
+                    false => (kind, Stage::ReadingConfirmation, reply),
+                    true if good => (Kind::Transient, Stage::SendingBody, text::SEND_BODY.into()),
+                    true => (kind, Stage::SendingBody, reply),
+                };
+                match expected.what {
+                    What::DotOf(n) => in_hand.decide(n, kind, stage, reply),
+                    _ => in_hand.decide_all(kind, stage, &reply),
+                }
+                let last = !matches!(expected.what, What::DotOf(_)) || in_hand.all_decided();
+                if last {
+                    self.finish(at, !good);
+                }
+                if early {
+                    self.close(); // the rest of the content must not become commands
+                }
+            }
+            What::EmptyDot => self.finish(at, true),
+            _ => {}
+        }
+    }
+
+    fn auth_reply(&mut self, step: u8, found: &Found, serial: u64) {
+        match found.code {
+            200..=299 => {
+                self.authenticated = true;
+                if let Some(at) = self.index(serial) {
+                    self.transactions[at].auth = false;
+                }
+            }
+            334 => {
+                let challenge = self.input.lines(found).next().unwrap_or(b"").to_vec();
+                let answer = self.identity.as_ref().and_then(|who| who.answer(step, &challenge));
+                let line = answer.unwrap_or_else(|| "*".to_owned());
+                self.command(line.as_bytes(), What::Auth(step.saturating_add(1)), serial);
+            }
+            _ => {
+                // Wrong credentials are the operator's to mend, so mail waits for it even when the code is 5xx.
+                let reply = self.input.text(found);
+                if let Some(at) = self.index(serial) {
+                    self.transactions[at].decide_all(Kind::Transient, Stage::AfterEhlo, &reply);
+                }
+                self.close();
+            }
+        }
+    }
+
+    /// XCLIENT or RSET was refused: the message was not attempted in the peer's eyes, and the session is in doubt.
+    fn refuse_before_mail(&mut self, found: &Found, stage: Stage, serial: u64) {
+        let reply = self.input.text(found);
+        if let Some(at) = self.index(serial) {
+            self.transactions[at].decide_all(Kind::Transient, stage, &reply);
+        }
+        self.close();
+    }
+
+    // ---- commands ----
+
+    fn hello(&mut self) {
+        self.hello_for(0);
+    }
+
+    fn hello_for(&mut self, serial: u64) {
+        let (verb, what) = match self.settings.protocol {
+            Protocol::Esmtp => ("EHLO", What::Ehlo),
+            Protocol::Lmtp => ("LHLO", What::Ehlo),
+            Protocol::Smtp => ("HELO", What::Helo),
+        };
+        let line = format!("{verb} {}", self.settings.hello);
+        self.command(line.as_bytes(), what, serial);
+    }
+
+    fn may_fall_back(&self) -> bool {
+        self.settings.protocol == Protocol::Esmtp && !self.tls
+    }
+
+    fn said_hello(&mut self) {
+        if self.phase == Phase::Ready {
+            return; // again, after XCLIENT
+        }
+        if !self.tls && self.settings.tls != TlsMode::No {
+            if self.capabilities.starttls {
+                return self.command(b"STARTTLS", What::StartTls, 0);
+            }
+            if self.settings.tls == TlsMode::Required {
+                return self.give_up(Stage::AfterEhlo, text::STARTTLS_MISSING.into(), true);
+            }
+        }
+        self.phase = Phase::Ready;
+    }
+
+    /// Sends whatever may be sent now.
+    fn pump(&mut self) {
+        while self.phase == Phase::Ready && !self.closing {
+            let Some(at) = self.transactions.iter().position(|in_hand| !in_hand.content_queued) else { return };
+            if !self.settle_first(at) {
+                return;
+            }
+            let pipelining = self.settings.pipelining && self.capabilities.pipelining;
+            let silent = self.expected.is_empty();
+            if self.transactions[at].sent > 0 && (pipelining || !silent) {
+                return;
+            }
+            if !pipelining && !silent {
+                return;
+            }
+            if self.needs_rset && self.transactions[at].sent == 0 {
+                let serial = self.transactions[at].serial;
+                self.needs_rset = false;
+                self.command(b"RSET", What::Rset, serial);
+                if !pipelining {
+                    return;
+                }
+            }
+            self.send_lines(at, if pipelining { usize::MAX } else { 1 });
+            return;
+        }
+    }
+
+    /// AUTH and XCLIENT, which a transaction may want before its MAIL. False: not yet.
+    fn settle_first(&mut self, at: usize) -> bool {
+        let in_hand = &mut self.transactions[at];
+        if !in_hand.auth && in_hand.xclient.is_none() {
+            return true;
+        }
+        if !self.expected.is_empty() {
+            return false;
+        }
+        let serial = in_hand.serial;
+        if in_hand.auth {
+            let Some(who) = self.identity.clone() else {
+                in_hand.auth = false;
+                return false;
+            };
+            if self.capabilities.auth.iter().any(|name| name == who.mechanism.name()) {
+                self.command(who.command().as_bytes(), What::Auth(0), serial);
+            } else {
+                in_hand.decide_all(Kind::Transient, Stage::AfterEhlo, text::AUTH_MISSING);
+                self.close();
+            }
+            return false;
+        }
+        match in_hand.xclient.take() {
+            Some((_, required)) if self.capabilities.xclient.is_none() => {
+                if required {
+                    in_hand.decide_all(Kind::Transient, Stage::AfterEhlo, text::XCLIENT_MISSING);
+                    self.finish(at, false);
+                    self.pump();
+                    return false;
+                }
+            }
+            Some((args, _)) if !args.is_empty() => {
+                let line = format!("XCLIENT{args}");
+                self.command(line.as_bytes(), What::Xclient, serial);
+                return false;
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn send_lines(&mut self, at: usize, count: usize) {
+        let in_hand = &mut self.transactions[at];
+        let from = in_hand.sent;
+        let to = from.saturating_add(count).min(in_hand.ends.len());
+        let begin = if from == 0 { 0 } else { in_hand.ends[from - 1] };
+        let base = self.out.position();
+        self.out.small(&in_hand.lines[begin..in_hand.ends[to - 1]]);
+        let last = in_hand.ends.len() - 1;
+        for n in from..to {
+            let what = match n {
+                0 => What::Mail,
+                n if n == last => What::Data,
+                n => What::Rcpt(n - 1),
+            };
+            let end = base + (in_hand.ends[n] - begin) as u64;
+            self.expected.push_back(Expected { what, serial: in_hand.serial, end });
+        }
+        in_hand.sent = to;
+    }
+
+    fn queue_content(&mut self, at: usize) {
+        let in_hand = &mut self.transactions[at];
+        let Some(content) = in_hand.content.take() else { return };
+        in_hand.content_queued = true;
+        in_hand.content_start = self.out.position();
+        let mut stuffer = Stuffer::default();
+        stuffer.push(&content.head, &mut self.out);
+        in_hand.content_end = match content.body {
+            Body::File(source) if source.len() > 0 => {
+                self.out.file(source, stuffer);
+                u64::MAX
+            }
+            Body::File(_) => {
+                stuffer.finish(&mut self.out);
+                self.out.position()
+            }
+            Body::Memory(body) => {
+                stuffer.push(&body, &mut self.out);
+                stuffer.finish(&mut self.out);
+                self.out.position()
+            }
+        };
+        let (serial, end) = (in_hand.serial, in_hand.content_end);
+        if self.settings.protocol == Protocol::Lmtp {
+            let open = in_hand.accepted.iter().enumerate().filter(|(_, accepted)| **accepted);
+            let whats: SmallVec<[What; 4]> = open.map(|(n, _)| What::DotOf(n)).collect();
+            self.expected.extend(whats.into_iter().map(|what| Expected { what, serial, end }));
+        } else {
+            self.expected.push_back(Expected { what: What::Dot, serial, end });
+        }
+    }
+
+    fn command(&mut self, line: &[u8], what: What, serial: u64) {
+        self.out.small(line);
+        self.out.small(b"\r\n");
+        self.expect(what, serial);
+    }
+
+    fn expect(&mut self, what: What, serial: u64) {
+        self.expected.push_back(Expected { what, serial, end: self.out.position() });
+    }
+
+    // ---- ends ----
+
+    fn index(&self, serial: u64) -> Option<usize> {
+        self.transactions.iter().position(|in_hand| in_hand.serial == serial)
+    }
+
+    fn finish(&mut self, at: usize, needs_rset: bool) {
+        let Some(mut in_hand) = self.transactions.remove(at) else { return };
+        let next_is_out = self.transactions.get(at).is_some_and(|next| next.sent > 0);
+        self.needs_rset = needs_rset && !next_is_out;
+        self.spare = std::mem::take(&mut in_hand.lines);
+        let bytes_sent = match in_hand.content_queued {
+            true => self.out.written().min(in_hand.content_end).saturating_sub(in_hand.content_start),
+            false => 0,
+        };
+        let recipients = in_hand.verdicts.into_iter().map(|verdict| verdict.unwrap_or_else(not_attempted)).collect();
+        self.outcomes.push_back(Outcome { recipients, bytes_sent });
+    }
+
+    /// Gives every transaction its outcome and ends the session.
+    fn close(&mut self) {
+        while !self.transactions.is_empty() {
+            self.finish(0, false);
+        }
+        self.expected.clear();
+        self.out.clear();
+        self.closing = true;
+        self.phase = Phase::Closed;
+    }
+
+    fn give_up_with(&mut self, stage: Stage, found: &Found, tls: bool) {
+        let reply = self.input.text(found);
+        if self.phase == Phase::Ready {
+            // EHLO again after XCLIENT: the transaction that wanted it is to blame.
+            if let Some(in_hand) = self.transactions.iter_mut().find(|in_hand| !in_hand.content_queued) {
+                in_hand.decide_all(Kind::Transient, stage, &reply);
+            }
+            return self.close();
+        }
+        self.give_up(stage, reply, tls);
+    }
+
+    fn give_up(&mut self, stage: Stage, reply: CompactString, tls: bool) {
+        self.close();
+        self.phase = Phase::Failed(Failure { stage, reply, tls });
+    }
+}
+
+impl InHand {
+    fn has_accepted(&self) -> bool {
+        self.accepted.contains(&true)
+    }
+
+    fn all_decided(&self) -> bool {
+        self.verdicts.iter().all(Option::is_some)
+    }
+
+    /// The verdict of one recipient; the first one stays.
+    fn decide(&mut self, n: usize, kind: Kind, stage: Stage, reply: CompactString) {
+        // A 2xx to RCPT whose MAIL was refused is no delivery.
+        if self.verdicts[n].is_none() && !(kind == Kind::Delivered && stage == Stage::AfterRcptTo) {
+            self.verdicts[n] = Some(Verdict { kind, stage, reply });
+        }
+    }
+
+    fn decide_all(&mut self, kind: Kind, stage: Stage, reply: &str) {
+        for n in 0..self.verdicts.len() {
+            self.decide(n, kind, stage, reply.into());
+        }
+    }
+
+    /// The session broke at `what`: those whose fate hung on it get the verdict, the others were not attempted.
+    fn blame(&mut self, what: What, kind: Kind, stage: Stage, reply: CompactString) {
+        match what {
+            What::Rcpt(n) => self.decide(n, kind, stage, reply),
+            What::Data | What::Dot | What::DotOf(_) => {
+                for n in 0..self.verdicts.len() {
+                    if self.accepted[n] {
+                        self.decide(n, kind, stage, reply.clone());
+                    }
+                }
+            }
+            What::EmptyDot => {}
+            _ => {
+                if let Some(n) = self.verdicts.iter().position(Option::is_none) {
+                    self.decide(n, kind, stage, reply);
+                }
+            }
+        }
+    }
+}
+
+fn not_attempted() -> Verdict {
+    Verdict { kind: Kind::NotAttempted, stage: Stage::Idle, reply: CompactString::default() }
+}
+
+/// Stage and text when the wait for a reply ends without one.
+fn words(what: What, sent: bool, cause: Cause) -> (Stage, &'static str) {
+    let (during, after, not_sent, no_reply) = match what {
+        What::Banner => (Stage::ReadingBanner, Stage::ReadingBanner, text::NO_BANNER, text::NO_BANNER),
+        What::Ehlo | What::Helo | What::Auth(_) => {
+            (Stage::DuringEhlo, Stage::AfterEhlo, text::SEND_HELLO, text::NO_HELLO)
+        }
+        What::StartTls => (Stage::DuringStartTls, Stage::AfterStartTls, text::NO_TLS_GO_AHEAD, text::NO_TLS_GO_AHEAD),
+        What::Xclient => (Stage::DuringXclient, Stage::AfterXclient, text::CLOSED, text::CLOSED),
+        What::Mail => (Stage::DuringMailFrom, Stage::AfterMailFrom, text::SEND_MAIL, text::NO_MAIL),
+        What::Rcpt(_) => (Stage::DuringRcptTo, Stage::AfterRcptTo, text::SEND_RCPT, text::NO_RCPT),
+        What::Data => (Stage::DuringData, Stage::AfterData, text::SEND_DATA, text::NO_DATA),
+        What::Dot | What::DotOf(_) | What::EmptyDot => {
+            (Stage::SendingBody, Stage::ReadingConfirmation, text::SEND_BODY, text::NO_BODY)
+        }
+        What::Rset | What::Quit => (Stage::DuringRset, Stage::AfterRset, text::SEND_RSET, text::NO_RSET),
+    };
+    let stage = if sent { after } else { during };
+    match cause {
+        Cause::Unreadable => (Stage::SendingBody, text::BODY_UNREADABLE),
+        Cause::Closed if what == What::Banner => (stage, text::NO_BANNER),
+        Cause::Closed if sent => (stage, text::CLOSED),
+        Cause::Closed | Cause::NotSent => (during, not_sent),
+        Cause::NoReply => (stage, if sent { no_reply } else { not_sent }),
+    }
+}
+
+#[cfg(test)]
+#[path = "machine_tests.rs"]
+mod tests;

@@ -1,0 +1,309 @@
+//! TLS of outbound sessions: the options of a scope as a rustls configuration, and the judgement of the peer's certificate.
+//!
+//! The handshake itself accepts every certificate whose key signs the handshake; the certificate is judged afterwards, by
+//! the scope's mode, so that a log can say what was wrong and opportunistic TLS works with whatever a peer has.
+
+use super::stage::text;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, LazyLock};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use x509_parser::prelude::FromDer;
+
+/// `tls_verify`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verify {
+    No,
+    /// A valid chain.
+    Ca,
+    /// A valid chain, and the name of the domain or of the host.
+    Host,
+    /// As `Host`, for the record only.
+    Optional,
+}
+
+/// The options of a scope.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct TlsOptions {
+    /// PEM bundle in place of the system's authorities.
+    pub ca: Option<PathBuf>,
+    /// The client's certificate chain; the key may be in the same file.
+    pub certificate: Option<PathBuf>,
+    pub key: Option<PathBuf>,
+    /// `TLSv1.2` is allowed.
+    pub tls12: bool,
+    /// `TLSv1.3` is allowed.
+    pub tls13: bool,
+    /// Colon list of TLS 1.3 suites; empty: all.
+    pub suites13: String,
+}
+
+/// What is wrong with the options: the operator is to blame.
+#[derive(Debug, thiserror::Error)]
+pub enum TlsOptionError {
+    #[error("{path}: {reason}")]
+    File { path: PathBuf, reason: String },
+    #[error("no TLS version is left by tls_protocols")]
+    NoVersion,
+    #[error("{0}")]
+    Rustls(#[from] rustls::Error),
+}
+
+/// Options made ready, shared by all connections of the scopes that have the same.
+#[derive(Debug)]
+pub struct ClientTls {
+    config: Arc<ClientConfig>,
+    roots: Option<Arc<WebPkiServerVerifier>>,
+}
+
+/// What is known of a session once it stands, for logs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsSession {
+    pub protocol: String,
+    pub cipher: String,
+    pub cipher_bits: u32,
+    pub verified: bool,
+    pub issuer: String,
+    pub subject: String,
+}
+
+impl ClientTls {
+    /// Reads the files of the options (blocking).
+    pub fn new(options: &TlsOptions) -> Result<ClientTls, TlsOptionError> {
+        let provider = Arc::new(provider(&options.suites13));
+        let roots = match &options.ca {
+            None => system_roots().clone(),
+            Some(path) => {
+                let mut roots = RootCertStore::empty();
+                for certificate in certificates(path)? {
+                    roots.add(certificate)?;
+                }
+                Arc::new(roots)
+            }
+        };
+        // Without any authority nothing can be verified; a mode that wants it then fails at the peer's certificate.
+        let roots = match roots.is_empty() {
+            true => None,
+            false => WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build().ok(),
+        };
+        let versions: Vec<&'static rustls::SupportedProtocolVersion> =
+            [(options.tls13, &rustls::version::TLS13), (options.tls12, &rustls::version::TLS12)]
+                .into_iter()
+                .filter_map(|(on, version)| on.then_some(version))
+                .collect();
+        if versions.is_empty() {
+            return Err(TlsOptionError::NoVersion);
+        }
+        let builder = ClientConfig::builder_with_provider(provider.clone())
+            .with_protocol_versions(&versions)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
+        let config = match &options.certificate {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let key_path = options.key.as_ref().unwrap_or(path);
+                let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| unreadable(key_path, &error))?;
+                builder.with_client_auth_cert(certificates(path)?, key)?
+            }
+        };
+        Ok(ClientTls { config: Arc::new(config), roots })
+    }
+
+    /// The handshake, and then the judgement: `domain` is the routing domain, `host` the name that was connected to. The
+    /// error is the reply text of the failed attempt.
+    pub(super) async fn connect(
+        &self,
+        stream: TcpStream,
+        verify: Verify,
+        domain: &str,
+        host: &str,
+    ) -> Result<(TlsStream<TcpStream>, TlsSession), &'static str> {
+        let name = server_name(host).or_else(|| server_name(domain)).ok_or(text::TLS_FAILED)?;
+        let connector = TlsConnector::from(self.config.clone());
+        let stream = connector.connect(name, stream).await.map_err(|_| text::TLS_FAILED)?;
+        let session = stream.get_ref().1;
+        let chain = session.peer_certificates().unwrap_or(&[]);
+        let judgement = self.judge(chain, [domain, host]);
+        match (verify, judgement) {
+            (Verify::Ca | Verify::Host, Judgement::Untrusted) => return Err(text::CERT_CA),
+            (Verify::Host, Judgement::OtherName) => return Err(text::CERT_NAME),
+            _ => {}
+        }
+        let suite = session.negotiated_cipher_suite().map(|suite| suite.suite());
+        let cipher = suite.and_then(|suite| suite.as_str()).unwrap_or("").replace("TLS13_", "TLS_");
+        let (issuer, subject) = chain.first().map(names_of).unwrap_or_default();
+        let facts = TlsSession {
+            protocol: match session.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_3) => "TLSv1.3".into(),
+                Some(rustls::ProtocolVersion::TLSv1_2) => "TLSv1.2".into(),
+                _ => String::new(),
+            },
+            cipher_bits: if cipher.contains("AES_128") { 128 } else { 256 },
+            cipher,
+            verified: judgement == Judgement::Good,
+            issuer,
+            subject,
+        };
+        Ok((stream, facts))
+    }
+
+    fn judge(&self, chain: &[CertificateDer<'_>], names: [&str; 2]) -> Judgement {
+        let (Some(roots), Some((leaf, others))) = (&self.roots, chain.split_first()) else {
+            return Judgement::Untrusted;
+        };
+        let mut judgement = Judgement::Untrusted;
+        for name in names.into_iter().filter_map(server_name) {
+            match roots.verify_server_cert(leaf, others, &name, &[], UnixTime::now()) {
+                Ok(_) => return Judgement::Good,
+                // The chain is looked at before the name: a wrong name means that the chain was right.
+                Err(rustls::Error::InvalidCertificate(
+                    CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
+                )) => judgement = Judgement::OtherName,
+                Err(_) => {}
+            }
+        }
+        judgement
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Judgement {
+    Good,
+    OtherName,
+    Untrusted,
+}
+
+/// The versions that `tls_protocols` leaves: (1.2, 1.3). Tokens are applied from left to right; older versions have no
+/// effect, since nothing below 1.2 is spoken.
+pub fn versions(tls_protocols: &str) -> (bool, bool) {
+    let (mut tls12, mut tls13) = (false, false);
+    for token in tls_protocols.split([':', ',', ' ']).filter(|token| !token.is_empty()) {
+        let (on, name) = match token.strip_prefix(['-', '!']) {
+            Some(name) => (false, name),
+            None => (true, token.strip_prefix('+').unwrap_or(token)),
+        };
+        match name.to_ascii_uppercase().as_str() {
+            "ALL" => (tls12, tls13) = (on, on),
+            "TLSV1.2" => tls12 = on,
+            "TLSV1.3" => tls13 = on,
+            _ => {}
+        }
+    }
+    (tls12, tls13)
+}
+
+/// A host as the name that TLS knows: `[1.2.3.4]` and addresses too.
+fn server_name(host: &str) -> Option<ServerName<'static>> {
+    let bare = host.trim_matches(['[', ']']).trim_end_matches('.');
+    ServerName::try_from(bare.to_owned()).ok()
+}
+
+fn provider(suites13: &str) -> CryptoProvider {
+    let mut provider = aws_lc_rs::default_provider();
+    let wanted: Vec<String> =
+        suites13.split(':').filter(|name| !name.is_empty()).map(str::to_ascii_uppercase).collect();
+    if !wanted.is_empty() {
+        provider.cipher_suites.retain(|suite| {
+            let name = suite.suite().as_str().unwrap_or("").replace("TLS13_", "TLS_");
+            suite.tls13().is_none() || wanted.contains(&name)
+        });
+    }
+    provider
+}
+
+fn system_roots() -> &'static Arc<RootCertStore> {
+    static ROOTS: LazyLock<Arc<RootCertStore>> = LazyLock::new(|| {
+        let mut roots = RootCertStore::empty();
+        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        Arc::new(roots)
+    });
+    &ROOTS
+}
+
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsOptionError> {
+    let found: Result<Vec<_>, _> =
+        CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, &error))?.collect();
+    let found = found.map_err(|error| unreadable(path, &error))?;
+    if found.is_empty() {
+        return Err(TlsOptionError::File { path: path.into(), reason: "holds no certificate".into() });
+    }
+    Ok(found)
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> TlsOptionError {
+    TlsOptionError::File { path: path.into(), reason: error.to_string() }
+}
+
+fn names_of(certificate: &CertificateDer<'_>) -> (String, String) {
+    match x509_parser::certificate::X509Certificate::from_der(certificate) {
+        Ok((_, parsed)) => (parsed.issuer().to_string(), parsed.subject().to_string()),
+        Err(_) => (String::new(), String::new()),
+    }
+}
+
+/// Accepts every certificate, but checks that the peer holds its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _end_entity: &CertificateDer<'_>,
+        _intermediates: &[CertificateDer<'_>],
+        _server_name: &ServerName<'_>,
+        _ocsp_response: &[u8],
+        _now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls12_signature(message, certificate, signed, algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        let algorithms = &self.0.signature_verification_algorithms;
+        rustls::crypto::verify_tls13_signature(message, certificate, signed, algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tls_protocols_leaves_versions() {
+        for (text, wanted) in [
+            ("+ALL", (true, true)),
+            ("+ALL:-TLSv1.0:-TLSv1.1", (true, true)),
+            ("+ALL:-TLSv1.2", (false, true)),
+            ("TLSv1.2", (true, false)),
+            ("ALL:-tlsv1.3", (true, false)),
+            ("+TLSv1.0", (false, false)),
+        ] {
+            assert_eq!(versions(text), wanted, "{text}");
+        }
+    }
+}
