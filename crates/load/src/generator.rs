@@ -183,9 +183,8 @@ impl Shared {
         if number >= self.options.messages || self.options.time_max.is_some_and(|max| self.begun.elapsed() > max) {
             return None;
         }
-        if self.options.rate > 0 {
-            let due = self.begun + Duration::from_micros(number.saturating_mul(1_000_000) / self.options.rate);
-            tokio::time::sleep_until(due.into()).await;
+        if let Some(due_us) = number.saturating_mul(1_000_000).checked_div(self.options.rate) {
+            tokio::time::sleep_until((self.begun + Duration::from_micros(due_us)).into()).await;
         }
         Some(self.options.first_id + number)
     }
@@ -368,7 +367,7 @@ fn content(options: &GeneratorOptions) -> (Vec<u8>, usize) {
     content.extend_from_slice(&[b'0'; ID_DIGITS]);
     content.extend_from_slice(b"\r\n\r\n");
     const LINE: &[u8; 78] = b"The quick brown fox jumps over the lazy dog, and the dog does not mind at all\r";
-    while content.len() + LINE.len() + 1 <= options.size {
+    while content.len() + LINE.len() < options.size {
         content.extend_from_slice(LINE);
         content.push(b'\n');
     }
