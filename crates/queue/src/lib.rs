@@ -17,6 +17,7 @@
 //! (`retry`), throttles (`throttle`), caps, resting hosts and suspensions, and answers the console (`Queue::list`,
 //! `find`, `explain`, jobs over many messages). A waiting message takes about 80 octets of memory.
 
+mod connection;
 mod entry;
 mod finals;
 mod hosts;
@@ -27,12 +28,16 @@ mod operate;
 mod order;
 mod permit;
 mod queue;
+mod refresh;
 pub mod retry;
 mod scheduler;
 mod settings;
 mod table;
 mod taken;
 mod throttle;
+
+#[cfg(test)]
+mod tests;
 
 pub use finals::Final;
 pub use hosts::{HostBusy, HostPermit, HostState};

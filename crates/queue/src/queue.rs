@@ -3,6 +3,7 @@
 //! One lock guards the table; no call holds it for more than a bounded number of steps, none holds it over an `await`,
 //! and whoever has to be woken is woken after it is free. Time comes from the clock alone.
 
+use crate::connection::Standing;
 use crate::finals::Final;
 use crate::hosts::Hosts;
 use crate::inspect::Reason;
@@ -10,7 +11,7 @@ use crate::limits::{Limits, Settings};
 use crate::names::{DEFAULT, QueueRef};
 use crate::permit::Permit;
 use crate::retry::{self, Attempt, RetryRules, Verdict};
-use crate::scheduler::{Standing, Step};
+use crate::scheduler::Step;
 use crate::table::{Prepared, State};
 use crate::taken::Taken;
 use parking_lot::Mutex;
@@ -18,6 +19,7 @@ use ph_eventlog::Clock;
 use ph_message::{Id, SpoolKey, Summary, Time};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 use tokio::sync::Notify;
 
@@ -114,7 +116,7 @@ impl Queue {
                     (Some(Permit { inner: self.clone(), grant, at }), Time::ZERO)
                 }
                 Step::Again => (None, Time::ZERO),
-                Step::Sleep(until) if state.closed => (None, until.max(Time::MAX)),
+                Step::Sleep(Time::MAX) if state.closed => (None, Time::MAX),
                 Step::Sleep(until) => (None, until.min(now.plus(LOOK_AGAIN))),
             });
             match step {
@@ -144,6 +146,8 @@ impl Queue {
                 let standing = state.standing(&permit.grant, now);
                 if standing == Standing::Idle && now < deadline {
                     state.enlist_idle(&permit.grant);
+                } else if standing == Standing::Leave {
+                    permit.grant.excused.store(true, Relaxed);
                 }
                 standing
             });

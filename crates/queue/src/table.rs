@@ -230,9 +230,8 @@ impl State {
             last_error: None,
             spare: false,
         });
-        self.apply_limits(no, limits, now);
         // Options that were read before a change are read again at the first look.
-        self.queue_mut(no).generation = generation;
+        self.apply_limits(no, limits, generation, now);
         self.apply_holds(no, now);
         let hash = self.names.hash(&at.group, &at.binding, &at.domain);
         let (names, queues) = (&self.names, &self.queues);
