@@ -75,6 +75,21 @@ impl State {
         taken
     }
 
+    /// One due message and its batch siblings, up to `max` in all: what can share a transaction.
+    pub fn take_batch(&mut self, grant: &Grant, max: usize, now: Time) -> Vec<Taken> {
+        let mut taken = self.take(grant, 1, now);
+        let Some(id) = taken.first().map(|first| first.summary.id) else { return taken };
+        let Some(slot) = self.find(id).filter(|slot| self.slots[*slot].batched) else { return taken };
+        let allowed = self.allowance(grant, now).saturating_add(1).min(u32::try_from(max).unwrap_or(u32::MAX));
+        self.fill_siblings(grant.queue, self.slots[slot].batch, allowed, &mut taken);
+        let count = taken.len() as u32 - 1;
+        grant.served.fetch_add(count, Relaxed);
+        if let Some(bucket) = self.queue(grant.queue).messages {
+            self.scheduler.buckets[bucket as usize].bucket.take(count, now);
+        }
+        taken
+    }
+
     fn fill(&mut self, no: u32, allowed: u32, now: Time, taken: &mut Vec<Taken>) {
         let rules = self.queue(no).limits.retry;
         let mut batch = None;

@@ -137,6 +137,12 @@ impl Queue {
         taken.into_iter().map(|taken| taken.at_home(self)).collect()
     }
 
+    /// As `take`, but nothing besides the first message and its batch siblings: up to `max` that may share a transaction.
+    pub fn take_batch(&self, permit: &Permit, max: usize) -> Vec<Taken> {
+        let taken = self.with(|state, now| state.take_batch(&permit.grant, max, now));
+        taken.into_iter().map(|taken| taken.at_home(self)).collect()
+    }
+
     /// Waits for mail that this connection may take. False: none came within `span`, or the connection should close now
     /// (suspension, a lowered cap, an exhausted throttle, or another queue needs its place).
     pub async fn wait_for_work(&self, permit: &Permit, span: Duration) -> bool {

@@ -164,6 +164,27 @@ fn a_batch_is_taken_together_first() {
 }
 
 #[test]
+fn take_batch_takes_siblings_and_nothing_else() {
+    let world = World::plain();
+    let batch = |batch: u64, count: usize| -> Vec<(SpoolKey, Summary)> {
+        let member = |_| Summary { batch_id: Id(batch), ..world.summary("b", "d.example") };
+        (0..count).map(member).map(|summary| (SpoolKey(summary.id.0 as u32), summary)).collect()
+    };
+    world.queue.push_all(batch(1, 1));
+    world.queue.push_all(batch(2, 5));
+    let permit = world.connection().unwrap();
+    let sizes: Vec<usize> = (0..4)
+        .map(|_| {
+            let taken = world.queue.take_batch(&permit, 3);
+            let count = taken.len();
+            taken.into_iter().for_each(|taken| world.queue.delivered(taken));
+            count
+        })
+        .collect();
+    assert_eq!(sizes, [1, 3, 2, 0]);
+}
+
+#[test]
 fn siblings_are_found_behind_strangers_once_the_batch_is_known_as_one() {
     let world = World::plain();
     let of_batch = |batch: u64| {
