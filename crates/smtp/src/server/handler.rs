@@ -54,7 +54,7 @@ pub enum LoneLf {
 }
 
 /// `MAIL FROM` after the machine's own checks.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct MailCommand {
     /// The line as clients sent it, in the normal form of the hooks: `MAIL FROM:<a@b> SIZE=10`, without CRLF.
     pub line: String,
@@ -71,7 +71,7 @@ pub struct MailCommand {
 }
 
 /// `RCPT TO`, likewise.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RcptCommand {
     pub line: String,
     pub local: String,
@@ -191,11 +191,29 @@ pub trait Handler: Send {
         outcome: AuthOutcome,
     ) -> impl Future<Output = Option<Reply>> + Send;
 
-    /// TLS stands; what an AUTH in clear gave is dropped.
+    /// What an exchange's own outcome means here: `always_allow` and `always_deny` change it.
+    fn judge(&mut self, _mechanism: &str, _user: &str, outcome: AuthOutcome) -> AuthOutcome {
+        outcome
+    }
+
+    /// The realm of DIGEST-MD5; `None`: the banner's host name.
+    fn realm(&mut self) -> Option<String> {
+        None
+    }
+
+    /// A handshake failed, and the session ends; for the log.
+    fn tls_failed(&mut self, _error: &str) {}
+
+    /// TLS stands; what an AUTH in clear gave is dropped. With an implicit handshake it comes before `connected`.
     fn tls_started(&mut self, facts: &TlsFacts) -> impl Future<Output = Option<Reply>> + Send;
 
     /// XCLIENT or XREMOTEIP changed the peer (`helo` and `login` from XCLIENT).
-    fn peer_changed(&mut self, peer: &Peer, helo: Option<&str>, login: Option<&str>) -> impl Future<Output = Option<Reply>> + Send;
+    fn peer_changed(
+        &mut self,
+        peer: &Peer,
+        helo: Option<&str>,
+        login: Option<&str>,
+    ) -> impl Future<Output = Option<Reply>> + Send;
 
     /// XSETCONTEXT; an error is the reply.
     fn set_context(&mut self, key: &str, value: &[u8]) -> Result<(), Reply>;
@@ -213,6 +231,13 @@ pub trait Handler: Send {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Secret {
     Clear(Vec<u8>),
+    /// H(user:realm:password), 16 octets: what a `digest://` file holds; serves DIGEST-MD5 only.
+    DigestMd5([u8; 16]),
     /// `SCRAM-SHA-256$iterations:salt$stored:server`.
-    Scram256 { iterations: u32, salt: Vec<u8>, stored: [u8; 32], server: [u8; 32] },
+    Scram256 {
+        iterations: u32,
+        salt: Vec<u8>,
+        stored: [u8; 32],
+        server: [u8; 32],
+    },
 }
