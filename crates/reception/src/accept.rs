@@ -5,15 +5,20 @@
 //! in one transaction. Whatever fails before leaves nothing behind, so the client's retry makes no duplicate.
 
 use crate::context;
-use crate::services::Reception;
+use crate::recipient;
 use crate::session::{Inbound, Transaction};
 use crate::trace::{self, Received, With};
-use bytes::Bytes;
-use ph_message::{Content, Context, DeliveryState, Envelope, HeaderFault, Mailbox};
-use ph_policy::{HookCall, Message, Recipient};
+use ph_message::header_check::{self, HeaderFault};
+use ph_message::{Content, Context, Envelope, Mailbox};
+use ph_policy::{HookCall, Message};
 use ph_smtp::Reply;
 use ph_smtp::server::{BodyFault, Phase};
 use std::sync::Arc;
+
+/// What the client is told when everything is safe.
+fn ok_reply(id: ph_message::Id) -> Reply {
+    Reply { text: format!("OK {id}").into(), ..Reply::new(250, (2, 0, 0), "") }
+}
 
 /// The reply to a body that the protocol found faulty.
 pub(crate) fn fault_reply(fault: BodyFault) -> Reply {
@@ -49,7 +54,7 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
         note = Some(reply);
     }
     let id = message.state.lock().envelope.id;
-    let ok = || note.clone().unwrap_or_else(|| Reply::ok(id));
+    let ok = || note.clone().unwrap_or_else(|| ok_reply(id));
     if discarded(inbound, &message, Phase::Body) {
         return ok();
     }
@@ -60,32 +65,41 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
     if let Some(reply) = split.refusal() {
         return reply;
     }
-    if let Err(error) = store(&rx, &inbound.generation, &split.accepted).await {
+    if let Err(error) = recipient::store(&rx, &inbound.generation, &split.accepted, Some(&inbound.session)).await {
         return rx.spool_failed(&error);
     }
     if inbound.scope.bounce_refused_recipients {
         for (message, reply) in &split.refused {
-            rx.bounce_refused(message, reply).await;
+            rx.bounce_refused(message, reply);
         }
     }
     ok()
 }
 
 /// The rules for what comes in, and the trace header that we add.
-fn prepare(inbound: &Inbound, message: &Message, content: Content) -> Result<Content, Reply> {
+fn prepare(inbound: &Inbound, message: &Message, mut content: Content) -> Result<Content, Reply> {
     let scope = &inbound.scope;
-    if content.hops() > scope.max_hops as usize {
+    if content.hops() > scope.max_hops {
         return Err(Reply::new(554, (5, 4, 6), "too many hops"));
     }
-    let content = scope.headers.apply(content).map_err(|fault| header_reply(&fault))?;
+    header_check::check(&content, &scope.headers).map_err(|fault| header_reply(&fault))?;
     let mut state = message.state.lock();
     let envelope = &mut state.envelope;
-    envelope.eight_bit |= content.is_eight_bit();
-    if content.has_header("date") {
-        inbound.session.state.lock().mess.remove("rfc2822_date_missing");
+    let (id, created) = (envelope.id, envelope.created);
+    let repaired = header_check::repair(
+        &mut content,
+        &scope.headers,
+        || trace::date_text(created),
+        || trace::message_id(id, &scope.received_hostname),
+    );
+    if repaired.date_added {
+        inbound.session.state.lock().mess.set("rfc2822_date_missing", "1");
     }
-    let mut block = Vec::with_capacity(512);
+    envelope.eight_bit |=
+        !content.head().is_ascii() || content.body().memory().is_some_and(|body| !body.is_ascii());
     if scope.trace_headers {
+        content.remove_header("Return-Path");
+        let mut block = Vec::with_capacity(512);
         trace::return_path(&envelope.sender, &mut block);
         let received = Received {
             helo: &inbound.helo,
@@ -94,25 +108,13 @@ fn prepare(inbound: &Inbound, message: &Message, content: Content) -> Result<Con
             by: &scope.received_hostname,
             sender: &envelope.sender,
             with: With { esmtp: inbound.esmtp, tls: inbound.tls, auth: inbound.auth, utf8: envelope.smtputf8 },
-            id: envelope.id,
-            at: envelope.created,
+            id,
+            at: created,
         };
         received.write(&mut block);
+        content.prepend_raw(&block);
     }
-    add_missing(&content, scope, envelope, &mut block);
-    Ok(if scope.trace_headers { content.without_header("return-path") } else { content }.with_prefix(&block))
-}
-
-/// Date and Message-ID, where the options ask for them and the sender left them out (RFC 6409 section 8).
-fn add_missing(content: &Content, scope: &SessionScope, envelope: &Envelope, block: &mut Vec<u8>) {
-    if scope.headers.add_date && !content.has_header("date") {
-        block.extend_from_slice(b"Date: ");
-        trace::date(envelope.created, block);
-        block.extend_from_slice(b"\r\n");
-    }
-    if scope.headers.add_message_id && !content.has_header("message-id") {
-        trace::message_id(envelope.id, &scope.received_hostname, block);
-    }
+    Ok(content)
 }
 
 fn header_reply(fault: &HeaderFault) -> Reply {

@@ -5,7 +5,7 @@
 //! that a hundred sessions with 50 MiB each need little memory. Nothing of it counts before the spool commit.
 
 use bytes::Bytes;
-use ph_message::{Body, Content};
+use ph_message::Content;
 use ph_spool::{LargeWriter, Spool, SpoolError};
 
 /// How much of a large body is collected before it is handed to the file.
@@ -62,7 +62,7 @@ impl BodyCollector {
             None => Ok(Content::parse(Bytes::from(self.buffer))),
             Some(mut large) => {
                 large.file.write(&self.buffer).await?;
-                Ok(Content::new(large.head, Body::External(large.file.finish().await?)))
+                Ok(Content::new(large.head, large.file.finish().await?))
             }
         }
     }

@@ -1,10 +1,10 @@
 //! The session's side of the protocol: `ph_smtp::server::Handler` for `Inbound`.
 
 use crate::accept;
-use crate::body::BodyCollector;
 use crate::context;
 use crate::relay;
 use crate::session::{Inbound, Transaction};
+use ph_eventlog::{Auth, AuthResult};
 use ph_message::{DsnRequest, Envelope, Mailbox, Notify, Protocol, Ret};
 use ph_policy::{HookCall, Message, Recipient};
 use ph_smtp::Reply;
@@ -163,12 +163,6 @@ impl Handler for Inbound {
     }
 
     async fn verify(&mut self, mechanism: &str, user: &str, password: &[u8]) -> AuthOutcome {
-        if self.scope.always_deny {
-            return AuthOutcome::Fail;
-        }
-        if self.scope.always_allow {
-            return AuthOutcome::Pass;
-        }
         match self.secret(mechanism, user).await {
             Err(()) => AuthOutcome::Error,
             Ok(Some(Secret::Clear(known))) if ph_smtp::sasl::constant_time_eq(&known, password) => AuthOutcome::Pass,
@@ -176,11 +170,19 @@ impl Handler for Inbound {
         }
     }
 
+    fn judge(&mut self, _mechanism: &str, _user: &str, outcome: AuthOutcome) -> AuthOutcome {
+        match (self.scope.always_deny, self.scope.always_allow) {
+            (true, _) => AuthOutcome::Fail,
+            (false, true) => AuthOutcome::Pass,
+            (false, false) => outcome,
+        }
+    }
+
     async fn authenticated(&mut self, mechanism: &str, user: &str, outcome: AuthOutcome) -> Option<Reply> {
         self.auth = outcome == AuthOutcome::Pass;
         context::authenticated(&self.session, mechanism, user, outcome);
         if self.auth_source(mechanism).is_some_and(|source| source.log) {
-            self.rx.log_auth(&self.session, user, self.auth);
+            self.log_auth(user, outcome);
         }
         let session = self.session.clone();
         let code = match outcome {
@@ -241,7 +243,7 @@ impl Handler for Inbound {
         }
         let _ = self.generation.policy.call(&HookCall::ValidateDealloc { session: &session }).await;
         self.drop_transaction();
-        self.session.close();
+        self.session.state.lock().open = false;
     }
 }
 
@@ -251,6 +253,17 @@ fn with_crlf(line: &str) -> Vec<u8> {
 }
 
 impl Inbound {
+    fn log_auth(&self, user: &str, outcome: AuthOutcome) {
+        let outcome = match outcome {
+            AuthOutcome::Pass => AuthResult::Pass,
+            AuthOutcome::Fail => AuthResult::Fail,
+            AuthOutcome::Error => AuthResult::Unknown,
+        };
+        let listener = self.session.state.lock().listener.clone();
+        let auth = Auth { listener: &listener, peer: Some(self.peer.remote), user, outcome };
+        self.rx.log.auth(self.rx.clock.now(), &auth);
+    }
+
     /// The message of a new transaction, so far only its envelope.
     fn begin(&mut self, command: &MailCommand) -> Arc<Message> {
         let now = self.rx.clock.now();
@@ -277,7 +290,7 @@ impl Inbound {
             eight_bit: command.body_8bit,
             ..Envelope::default()
         };
-        Message::in_session(envelope, &self.session)
+        Message::in_session(envelope, None, &self.session)
     }
 
     fn recipient(&self, command: &RcptCommand) -> Recipient {

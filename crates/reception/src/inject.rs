@@ -4,6 +4,7 @@
 use crate::recipient;
 use crate::services::Reception;
 use crate::trace;
+use ph_message::header_check::{self, Rules};
 use ph_message::{Content, Envelope, Id, Mailbox, Protocol};
 use ph_policy::{HookCall, Message};
 use std::sync::Arc;
@@ -87,19 +88,18 @@ impl Reception {
     }
 
     /// The trace header of internal mail, and the fields that every message must have.
-    fn complete(&self, like: &Envelope, id: Id, content: Content) -> Content {
+    fn complete(&self, like: &Envelope, id: Id, mut content: Content) -> Content {
         let hostname = self.generation.load().hostname.clone();
         let now = self.clock.now();
+        header_check::repair(
+            &mut content,
+            &Rules::default(),
+            || trace::date_text(now),
+            || trace::message_id(id, &hostname),
+        );
         let mut block = Vec::with_capacity(256);
         trace::internal(&hostname, &like.sender, id, now, &mut block);
-        if !content.has_header("date") {
-            block.extend_from_slice(b"Date: ");
-            trace::date(now, &mut block);
-            block.extend_from_slice(b"\r\n");
-        }
-        if !content.has_header("message-id") {
-            trace::message_id(id, &hostname, &mut block);
-        }
-        content.prepend_raw(&block)
+        content.prepend_raw(&block);
+        content
     }
 }

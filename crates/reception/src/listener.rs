@@ -5,9 +5,8 @@ use crate::services::Reception;
 use crate::session::Inbound;
 use crate::sessions::SessionLine;
 use ph_config::{Config, ListenAddr, ListenerKind, options as opt};
-use ph_eventlog::{Level, Subsystem};
+use ph_eventlog::{Level, Rejection, Subsystem};
 use ph_policy::Session;
-use ph_smtp::Reply;
 use ph_smtp::server::{DriverOptions, Peer, serve};
 use std::collections::HashMap;
 use std::io;
@@ -74,7 +73,7 @@ pub fn bind(config: &Config, already: &Listeners) -> Result<Vec<Bound>, ListenEr
                 continue;
             }
             let place = Place { listener, listen };
-            let scope = config.receiving_unaddressed(listener, listen);
+            let scope = config.listen_scope(listener, listen);
             let backlog = i32::try_from(scope.get(&opt::LISTEN_BACKLOG)).unwrap_or(500);
             let socket = open(&entry.address, backlog, scope.get(&opt::FILE_MODE))
                 .map_err(|source| ListenError { name: entry.name.to_string(), source })?;
@@ -207,8 +206,17 @@ where
         since: now,
     };
     let Some(admission) = rx.sessions.admit(line, &scope.caps, scope.sessions_per_address_max) else {
-        let reply = Reply::new(421, (4, 4, 5), "Service unavailable, concurrency limit reached.");
-        rx.reject_at_connect(&peer, &scope, &reply);
+        let rejection = Rejection {
+            now,
+            remote: Some(peer.remote),
+            local: Some(peer.local),
+            pathway: scope.pathway.as_deref().unwrap_or_default(),
+            pathway_group: scope.pathway_group.as_deref().unwrap_or_default(),
+            code: 421,
+            text: "4.4.5 Service unavailable, concurrency limit reached.",
+            ..Rejection::NONE
+        };
+        rx.log.rejection(&rejection);
         tokio::spawn(async move {
             let _ = stream.write_all(b"421 4.4.5 Service unavailable, concurrency limit reached.\r\n").await;
             let _ = stream.shutdown().await;

@@ -30,7 +30,7 @@ pub(crate) async fn refusal(inbound: &Inbound, message: &Message, recipient: &Ma
     if inbound.generation.policy.has(call.hook()) {
         // A hook that failed grants nothing.
         let answer = inbound.generation.policy.call(&call).await;
-        if answer.is_ok_and(|result| result.value != 0 && result.out != 0) {
+        if answer.is_ok_and(|result| result.value != 0 && result.out.is_some_and(|granted| granted != 0)) {
             return None;
         }
     }

@@ -9,7 +9,8 @@ use crate::sessions::Cap;
 use crate::tls::TlsContexts;
 use parking_lot::Mutex;
 use ph_config::options as opt;
-use ph_config::{CidrSet, Config, Dict, GlobSet, Opt, Receiving, Scope};
+use ph_config::{CidrSet, Config, Dict, GlobSet, Opt, Receiving, Scope, ScopeKind};
+use ph_message::header_check::{LoneLineEnds, LongLines, MissingField, Rules};
 use ph_policy::CapabilityEdit;
 use ph_smtp::server::{LoneLf, Settings};
 use std::collections::HashMap;
@@ -53,9 +54,9 @@ impl Scopes {
         Some(scope)
     }
 
-    /// Problems with certificates and keys since the last call: each is told once.
-    pub fn take_tls_errors(&self) -> Vec<String> {
-        self.tls.take_errors()
+    /// What went wrong with certificates and keys since the last call.
+    pub fn take_tls_messages(&self) -> Vec<String> {
+        self.tls.take_messages()
     }
 }
 
@@ -82,7 +83,7 @@ pub struct SessionScope {
     pub domain_for_unqualified_recipient: Option<Arc<str>>,
     pub domain_for_unqualified_sender: Option<Arc<str>>,
     pub trace_headers: bool,
-    pub headers: ph_message::HeaderRules,
+    pub headers: Rules,
     pub bounce_refused_recipients: bool,
     pub large_message_threshold: u64,
     pub reconfig_message: Arc<str>,
@@ -111,7 +112,7 @@ impl SessionScope {
         let scope = config.receiving(&at(pathway.as_deref()));
         let hostname = config.global().get(&opt::HOSTNAME);
         let banner = scope.get(&opt::BANNER_HOSTNAME).unwrap_or(hostname);
-        let context = tls.server_config(&scope, place);
+        let context = tls.server_config(&scope, place, config.generation());
         let implicit = scope.get(&opt::USE_SSL);
         let relay_hosts: Arc<CidrSet> = scope.get(&opt::RELAY_HOSTS);
         SessionScope {
@@ -188,6 +189,26 @@ fn settings(scope: &Scope<'_>, banner: &str, tls: Option<Arc<rustls::ServerConfi
     }
 }
 
+/// The rules for the finished message. Lone CR and LF are the protocol's business, which sees them before dots are taken
+/// away; what it let through is no fault any more.
+fn header_rules(scope: &Scope<'_>) -> Rules {
+    let field = |word: &str| match word {
+        "pedantic" => MissingField::Reject,
+        "ifneeded" => MissingField::Add,
+        _ => MissingField::Ignore,
+    };
+    let length = scope.get(&opt::RFC2822_MAX_LINE_LENGTH);
+    let policy = scope.get(&opt::RFC2822_MAX_LINE_LENGTH_POLICY);
+    Rules {
+        require_headers: &*scope.get(&opt::RFC2822_MISSING_HEADERS) == "reject",
+        lone_in_headers: LoneLineEnds::Ignore,
+        lone_in_body: LoneLineEnds::Ignore,
+        date: field(&scope.get(&opt::RFC2822_DATE_HEADER)),
+        message_id: field(&scope.get(&opt::RFC2822_MESSAGEID_HEADER)),
+        long_lines: LongLines::from_options(&length, &policy).unwrap_or_default(),
+    }
+}
+
 fn lone_lf(word: &str) -> LoneLf {
     match word {
         "fix" => LoneLf::Fix,
@@ -205,8 +226,8 @@ fn count(scope: &Scope<'_>, option: &Opt<i64>) -> u32 {
 fn caps(scope: &Scope<'_>, place: Place) -> Vec<Cap> {
     let cap = |option: &'static Opt<i64>, shared: &str| {
         let (limit, origin) = scope.find(option)?;
-        let owner = if origin.path.to_ascii_lowercase().contains("peer") { origin.path.as_str() } else { shared };
-        let name = option.decl().name;
+        let owner = if origin.kind == ScopeKind::EsmtpPeer { origin.path.as_str() } else { shared };
+        let name = option.decl.name;
         Some(Cap { owner: format!("{name} {owner}").into(), limit: u32::try_from(limit.max(0)).unwrap_or(u32::MAX) })
     };
     let listener = format!("listener {}/{}", place.listener, place.listen);
@@ -214,7 +235,7 @@ fn caps(scope: &Scope<'_>, place: Place) -> Vec<Cap> {
 }
 
 fn set_in_peer<T: ph_config::OptionValue>(scope: &Scope<'_>, option: &'static Opt<T>) -> bool {
-    scope.find(option).is_some_and(|(_, origin)| origin.path.to_ascii_lowercase().contains("peer"))
+    scope.find(option).is_some_and(|(_, origin)| origin.kind == ScopeKind::EsmtpPeer)
 }
 
 fn auth_sources(scope: &Scope<'_>) -> Vec<AuthSource> {
@@ -227,7 +248,7 @@ fn auth_sources(scope: &Scope<'_>) -> Vec<AuthSource> {
     ];
     let source = |(mechanism, option): (&'static str, &'static Opt<Arc<Dict>>)| {
         let parameters = scope.get(option);
-        let log = parameters.get("log_authentication").is_some_and(ph_config::is_true);
+        let log = parameters.flag("log_authentication", false);
         Some(AuthSource { mechanism, uri: parameters.get("uri")?.to_owned(), log })
     };
     declared.into_iter().filter_map(source).collect()
@@ -250,4 +271,10 @@ pub(crate) fn with_capability_edits(settings: &Settings, edits: &[CapabilityEdit
         }
     }
     edited
+}
+
+/// Whether two sessions' protocol settings are the same. TLS counts by being there: a renewed certificate ends no session.
+fn same_settings(a: &Settings, b: &Settings) -> bool {
+    let text = |settings: &Settings| format!("{:?}", Settings { tls: None, ..settings.clone() });
+    a.tls.is_some() == b.tls.is_some() && text(a) == text(b)
 }

@@ -6,7 +6,6 @@ use crate::users::Users;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ph_config::{Config, options as opt};
-use ph_dns::Resolver;
 use ph_eventlog::{Clock, EventLog, Level, Subsystem};
 use ph_message::IdSource;
 use ph_policy::{Message, Policy};
@@ -78,7 +77,6 @@ pub struct Reception {
     pub generation: ArcSwap<Generation>,
     pub spool: Spool,
     pub queue: Queue,
-    pub resolver: Resolver,
     pub log: EventLog,
     pub clock: Clock,
     pub ids: Arc<IdSource>,
@@ -97,7 +95,6 @@ pub struct Parts {
     pub generation: Arc<Generation>,
     pub spool: Spool,
     pub queue: Queue,
-    pub resolver: Resolver,
     pub log: EventLog,
     pub clock: Clock,
     pub ids: Arc<IdSource>,
@@ -110,7 +107,6 @@ impl Reception {
             generation: ArcSwap::new(parts.generation),
             spool: parts.spool,
             queue: parts.queue,
-            resolver: parts.resolver,
             log: parts.log,
             clock: parts.clock,
             ids: parts.ids,
@@ -153,7 +149,7 @@ impl Reception {
     pub(crate) fn spool_failed(&self, error: &SpoolError) -> Reply {
         self.log.panic(Level::Error, Subsystem::Generic, &format!("reception: {error}"));
         match error {
-            SpoolError::Full { .. } => Reply::new(452, (4, 3, 1), "Insufficient system storage"),
+            SpoolError::Full => Reply::new(452, (4, 3, 1), "Insufficient system storage"),
             _ => Reply::new(451, (4, 3, 0), "transaction failed"),
         }
     }

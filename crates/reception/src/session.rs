@@ -5,20 +5,14 @@
 //! transaction is one value, replaced whole, so that nothing of a former message can leak into the next.
 
 use crate::body::BodyCollector;
-use crate::relay;
-use crate::scope::SessionScope;
+use crate::context;
+use crate::scope::{AuthSource, Place, SessionScope, with_capability_edits};
 use crate::services::{Generation, Reception};
 use crate::sessions::Admission;
-use crate::{Place, accept, context};
-use compact_str::CompactString;
-use ph_config::options as opt;
-use ph_eventlog::{AuthRecord, Rejection};
-use ph_message::{DsnRequest, Envelope, Mailbox, Notify, Protocol, Ret};
-use ph_policy::{HookCall, Message, Recipient, Session};
+use ph_eventlog::Rejection;
+use ph_policy::{HookCall, Message, Session, Verdict};
 use ph_smtp::Reply;
-use ph_smtp::server::{
-    AuthOutcome, BodyFault, Ended, Handler, MailCommand, Peer, Phase, RcptCommand, Secret, Settings, TlsFacts,
-};
+use ph_smtp::server::{Peer, Phase, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -30,7 +24,7 @@ pub struct Inbound {
     pub(crate) generation: Arc<Generation>,
     place: Place,
     pub(crate) scope: Arc<SessionScope>,
-    settings: Arc<Settings>,
+    pub(crate) settings: Arc<Settings>,
     pub(crate) session: Arc<Session>,
     admission: Admission,
     pub(crate) peer: Peer,
@@ -39,8 +33,10 @@ pub struct Inbound {
     pub(crate) tls: bool,
     pub(crate) auth: bool,
     pub(crate) transaction: Option<Transaction>,
-    receptions: u32,
+    pub(crate) receptions: u32,
     recipients: u32,
+    /// Takes the bytes of a body that belongs to no transaction; emptied as they come.
+    pub(crate) stray: Vec<u8>,
 }
 
 /// From MAIL to the reply after the data.
@@ -48,7 +44,12 @@ pub(crate) struct Transaction {
     pub message: Arc<Message>,
     pub body: BodyCollector,
     pub recipients_accepted: u32,
-    pub discarded: Option<String>,
+}
+
+impl Transaction {
+    pub fn new(message: Arc<Message>, large_message_threshold: u64, expected: Option<u64>) -> Transaction {
+        Transaction { message, body: BodyCollector::new(large_message_threshold, expected), recipients_accepted: 0 }
+    }
 }
 
 impl Inbound {
@@ -78,6 +79,7 @@ impl Inbound {
             transaction: None,
             receptions: 0,
             recipients: 0,
+            stray: Vec::new(),
         }
     }
 
@@ -91,13 +93,13 @@ impl Inbound {
         self.session.begin_phase(code);
         for call in calls {
             match self.generation.policy.call(call).await {
-                Ok(result) if result.stop => break,
+                Ok(result) if result.done => break,
                 Ok(_) => {}
                 Err(error) => {
-                    if let Some(reply) = self.hook_failed(&error) {
-                        self.reject(phase, &reply, "scriptlet");
-                        return Some(reply);
-                    }
+                    let (code, text) = error.reply(&self.settings.hostname);
+                    let reply = Reply { close: error.close, ..Reply::verbatim(code, text) };
+                    self.reject(phase, &reply, "scriptlet");
+                    return Some(reply);
                 }
             }
         }
@@ -108,17 +110,6 @@ impl Inbound {
             self.reject(phase, &reply, "scriptlet");
         }
         Some(reply)
-    }
-
-    /// A hook that failed: `on_error` decides. By default the client is asked to come back, and nothing is lost.
-    fn hook_failed(&self, _error: &ph_policy::HookError) -> Option<Reply> {
-        let host = &self.settings.hostname;
-        let text = format!("4.3.0 {host} temporary issue, please retry your message later");
-        match &*self.generation.config.global().get(&opt::ON_ERROR) {
-            "continue" => None,
-            "tempfail" => Some(Reply::verbatim(451, text)),
-            _ => Some(Reply::verbatim(421, text).closing()),
-        }
     }
 
     async fn tarpit(&self) {
@@ -137,8 +128,7 @@ impl Inbound {
         if !std::mem::take(&mut state.capabilities_changed) {
             return;
         }
-        let edited = crate::scope::with_capability_edits(&self.scope.settings, &state.capability_edits);
-        self.settings = Arc::new(edited);
+        self.settings = Arc::new(with_capability_edits(&self.scope.settings, &state.capability_edits));
     }
 
     /// One line of the rejectlog for a refusal, and its count.
@@ -149,24 +139,26 @@ impl Inbound {
     pub(crate) fn reject_with(&self, phase: Phase, code: u16, text: &str, module: &str) {
         let state = self.session.state.lock();
         let rejection = Rejection {
+            now: self.rx.clock.now(),
             remote: Some(self.peer.remote),
             local: Some(self.peer.local),
-            conn_id: self.session.conn_id,
-            pathway: self.scope.pathway.as_deref(),
-            pathway_group: self.scope.pathway_group.as_deref(),
-            phase: phase_name(phase),
+            connection: self.session.conn_id,
+            pathway: self.scope.pathway.as_deref().unwrap_or_default(),
+            pathway_group: self.scope.pathway_group.as_deref().unwrap_or_default(),
+            phase: log_phase(phase),
             code,
             module,
-            conn: &state.conn,
-            mess: &state.mess,
+            conn_context: Some(&state.conn),
+            mess_context: self.transaction.is_some().then_some(&state.mess),
             text,
+            ..Rejection::NONE
         };
-        self.rx.log.rejection(self.rx.clock.now(), &rejection);
+        self.rx.log.rejection(&rejection);
     }
 
     /// Takes up a reload between two messages: goes on under the new generation, unless what this session was promised has
     /// changed; then it must end.
-    fn take_up_reload(&mut self) -> Option<Reply> {
+    pub(crate) fn take_up_reload(&mut self) -> Option<Reply> {
         let current = self.rx.generation.load_full();
         if Arc::ptr_eq(&current, &self.generation) {
             return None;
@@ -186,7 +178,7 @@ impl Inbound {
     }
 
     /// Where the client is trusted by its address, it may relay before any hook has run.
-    fn enter_scope(&mut self) {
+    pub(crate) fn enter_scope(&mut self) {
         let mut state = self.session.state.lock();
         for (key, value) in self.scope.context.iter() {
             state.conn.set(key, value.as_bytes().to_vec());
@@ -202,14 +194,14 @@ impl Inbound {
         }
     }
 
-    fn limit(&self, phase: Phase, code: u16, text: &'static str) -> Option<Reply> {
+    pub(crate) fn limit(&self, phase: Phase, code: u16, text: &'static str) -> Option<Reply> {
         let reply = Reply::new(code, (u8::try_from(code / 100).unwrap_or(4), 5, 3), text);
         let reply = if code == 421 { reply.closing() } else { reply };
         self.reject(phase, &reply, "-");
         Some(reply)
     }
 
-    fn recipients_over_limit(&self) -> Option<&'static str> {
+    pub(crate) fn recipients_over_limit(&self) -> Option<&'static str> {
         let here = self.transaction.as_ref().map_or(0, |t| t.recipients_accepted);
         let over = |limit: u32, count: u32| limit > 0 && count >= limit;
         if over(self.scope.max_recipients_per_message, here) || over(self.scope.max_recipients_hard, here) {
@@ -221,7 +213,7 @@ impl Inbound {
         }
     }
 
-    fn drop_transaction(&mut self) {
+    pub(crate) fn drop_transaction(&mut self) {
         if let Some(transaction) = self.transaction.take() {
             transaction.message.state.lock().live = false;
         }
@@ -230,7 +222,100 @@ impl Inbound {
         state.recipients.clear();
     }
 
-    fn auth_source(&self, mechanism: &str) -> Option<&crate::scope::AuthSource> {
+    pub(crate) fn auth_source(&self, mechanism: &str) -> Option<&AuthSource> {
         self.scope.auth.iter().find(|source| source.mechanism == mechanism)
     }
+}
+
+impl Inbound {
+    pub(crate) fn over_receptions(&self) -> bool {
+        let over = |limit: u32, count: u32| limit > 0 && count >= limit;
+        over(self.scope.max_receptions, self.receptions)
+            || over(self.scope.max_recipients_per_connection, self.recipients)
+    }
+
+    pub(crate) fn count_recipient(&mut self) {
+        self.recipients += 1;
+        let Some(transaction) = &mut self.transaction else { return };
+        transaction.recipients_accepted += 1;
+        context::count_recipient(&self.session, self.recipients, transaction.recipients_accepted);
+    }
+
+    /// Another client stands behind the connection from now on: its scope, its rights, its limits.
+    pub(crate) fn change_peer(&mut self, peer: &Peer) {
+        self.peer = peer.clone();
+        self.admission.moved(peer.remote);
+        {
+            let mut state = self.session.state.lock();
+            state.remote = peer.remote;
+            state.local = peer.local;
+            state.conn.remove("can_relay");
+        }
+        if let Some(scope) = self.rx.scopes.get(&self.generation, self.place, peer.remote.ip()) {
+            self.scope = scope;
+            self.settings = self.scope.settings.clone();
+            self.session.state.lock().capabilities_changed = true;
+            self.apply_capability_edits();
+        }
+    }
+}
+
+/// The reply that a verdict asks for; `None`: the standard reply of a phase that began with `code`.
+fn verdict_reply(verdict: &Verdict, code: u16) -> Option<Reply> {
+    let note = verdict.note.as_deref().map(String::from_utf8_lossy).filter(|note| !note.is_empty());
+    if note.is_none() && verdict.code == code && !verdict.disconnect {
+        return None;
+    }
+    let text = match (&note, verdict.code) {
+        (Some(note), code) => without_own_code(note, code),
+        (None, code) if code < 400 && !verdict.disconnect => return None,
+        (None, 400..=499) => "Transient failure".to_owned(),
+        (None, 500..) => "Rejected by policy".to_owned(),
+        (None, _) => "OK".to_owned(),
+    };
+    let reply = Reply::verbatim(verdict.code, text);
+    Some(if verdict.disconnect || verdict.code == 421 { reply.closing() } else { reply })
+}
+
+/// A note that begins each line with the very code, as some policies write it, is not doubled. CR never passes.
+fn without_own_code(note: &str, code: u16) -> String {
+    let code = code.to_string();
+    let line = |line: &str| {
+        let line = line.trim_end_matches('\r');
+        match line.strip_prefix(&code) {
+            Some(rest) if rest.starts_with([' ', '-']) => rest[1..].to_owned(),
+            _ => line.to_owned(),
+        }
+    };
+    note.trim_end_matches(['\r', '\n']).split('\n').map(line).collect::<Vec<_>>().join("\n").replace('\r', " ")
+}
+
+/// The reply as the rejectlog has it: without its code, with the enhanced one where the session has them.
+fn reply_text(reply: &Reply, settings: &Settings) -> String {
+    match reply.enhanced {
+        Some((class, subject, detail)) if has_enhanced_codes(settings) => {
+            format!("{class}.{subject}.{detail} {}", reply.text)
+        }
+        _ => reply.text.to_string(),
+    }
+}
+
+/// The rejectlog's name of a phase.
+fn log_phase(phase: Phase) -> ph_eventlog::Phase {
+    match phase {
+        Phase::Connected => ph_eventlog::Phase::JustConnected,
+        Phase::Banner => ph_eventlog::Phase::SendingBanner,
+        Phase::Ehlo => ph_eventlog::Phase::AwaitingEhlo,
+        Phase::MailFrom => ph_eventlog::Phase::AwaitingMailFrom,
+        Phase::RcptTo => ph_eventlog::Phase::AwaitingRcptTo,
+        Phase::RcptToList => ph_eventlog::Phase::RcptToListResponse,
+        Phase::Data => ph_eventlog::Phase::Data,
+        Phase::Body => ph_eventlog::Phase::ReadingBody,
+        Phase::RcptToListFinal => ph_eventlog::Phase::RcptToListFinalResponse,
+        Phase::EachRecipient => ph_eventlog::Phase::AsyncBodyResponse,
+    }
+}
+
+fn has_enhanced_codes(settings: &Settings) -> bool {
+    settings.extensions.iter().any(|keyword| keyword.eq_ignore_ascii_case("ENHANCEDSTATUSCODES"))
 }

@@ -90,6 +90,28 @@ pub fn return_path(sender: &Mailbox, out: &mut Vec<u8>) {
     put(out, format_args!("Return-Path: <{sender}>\r\n"));
 }
 
+/// The trace header of mail that no connection brought.
+pub fn internal(by: &str, sender: &Mailbox, id: Id, at: Time, out: &mut Vec<u8>) {
+    return_path(sender, out);
+    put(out, format_args!("Received: by {by} (Posthaste) with internal id "));
+    out.extend_from_slice(&id.text());
+    out.extend_from_slice(b";\r\n\t");
+    date(at, out);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// The value of a `Date` field.
+pub fn date_text(at: Time) -> Vec<u8> {
+    let mut out = Vec::with_capacity(32);
+    date(at, &mut out);
+    out
+}
+
+/// The value of a `Message-ID` field of Momentum's shape, made from the message's id.
+pub fn message_id(id: Id, hostname: &str) -> String {
+    format!("<{}@{hostname}>", id.to_string().replace(['/', '-'], "."))
+}
+
 /// Text inside a comment: brackets and backslashes are quoted (RFC 5322 section 3.2.2), controls become `?`.
 fn comment_text(text: &str, out: &mut Vec<u8>) {
     for &byte in text.as_bytes() {
@@ -123,7 +145,7 @@ pub fn date(at: Time, out: &mut Vec<u8>) {
 
 fn format_date(at: Time) -> String {
     let stamp = jiff::Timestamp::from_second(at.secs()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-    let zoned = stamp.to_zoned(TimeZone::system());
+    let zoned = stamp.to_zoned_datetime(TimeZone::system());
     zoned.strftime("%a, %d %b %Y %H:%M:%S %z").to_string()
 }
 

@@ -1,9 +1,10 @@
 //! Users and their secrets: the files behind `authplainparameters` and its kin.
 //!
-//! `file:///path` holds lines `user:password` or `user:SCRAM-SHA-256$iterations:salt$stored:server`; `#` begins a comment.
+//! `file:///path` holds lines `user:password` or `user:SCRAM-SHA-256$iterations:salt$stored:server`, `digest:///path` lines
+//! `user:realm:md5hex(user:realm:password)`; `#` begins a comment.
 //! A file is read again when its time or size changed, so that a new user needs no reload. Passwords never reach a log.
 
-use data_encoding::BASE64;
+use data_encoding::{BASE64, HEXLOWER_PERMISSIVE};
 use parking_lot::Mutex;
 use ph_smtp::server::Secret;
 use std::collections::HashMap;
@@ -16,7 +17,7 @@ const FILE_SIZE_MAX: u64 = 64 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum UsersError {
-    #[error("no file of users is named by '{0}': expected file:///path")]
+    #[error("no file of users is named by '{0}': expected file:///path or digest:///path")]
     Scheme(String),
     #[error("cannot read the users in {}: {source}", path.display())]
     Read { path: PathBuf, source: std::io::Error },
@@ -33,11 +34,19 @@ type Stamp = (Option<SystemTime>, u64);
 impl Users {
     /// The secret of `user`, or `None` when there is no such user.
     pub fn secret(&self, uri: &str, user: &str) -> Result<Option<Secret>, UsersError> {
-        let path = uri.strip_prefix("file://").ok_or_else(|| UsersError::Scheme(uri.to_owned()))?;
-        Ok(self.load(Path::new(path))?.get(user).cloned())
+        let (path, parse): (&str, fn(&str) -> HashMap<String, Secret>) = match uri.split_once("://") {
+            Some(("file", path)) => (path, parse),
+            Some(("digest", path)) => (path, parse_digests),
+            _ => return Err(UsersError::Scheme(uri.to_owned())),
+        };
+        Ok(self.load(Path::new(path), parse)?.get(user).cloned())
     }
 
-    fn load(&self, path: &Path) -> Result<Arc<HashMap<String, Secret>>, UsersError> {
+    fn load(
+        &self,
+        path: &Path,
+        parse: fn(&str) -> HashMap<String, Secret>,
+    ) -> Result<Arc<HashMap<String, Secret>>, UsersError> {
         let failed = |source| UsersError::Read { path: path.to_owned(), source };
         let meta = std::fs::metadata(path).map_err(failed)?;
         let stamp = (meta.modified().ok(), meta.len());
@@ -63,6 +72,17 @@ fn parse(text: &str) -> HashMap<String, Secret> {
         .filter_map(|line| line.split_once(':'))
         .map(|(user, secret)| (user.to_owned(), scram(secret).unwrap_or_else(|| Secret::Clear(secret.into()))))
         .collect()
+}
+
+/// The realm is left to the mechanism: a digest made for another one simply fails.
+fn parse_digests(text: &str) -> HashMap<String, Secret> {
+    let entry = |line: &str| {
+        let mut fields = line.trim_end().splitn(3, ':');
+        let (user, _realm, digest) = (fields.next()?, fields.next()?, fields.next()?);
+        let digest = HEXLOWER_PERMISSIVE.decode(digest.as_bytes()).ok()?.try_into().ok()?;
+        Some((user.to_owned(), Secret::DigestMd5(digest)))
+    };
+    text.lines().filter(|line| !line.starts_with('#')).filter_map(entry).collect()
 }
 
 fn scram(text: &str) -> Option<Secret> {

@@ -1,0 +1,100 @@
+//! `posthaste check`: is it right? Configuration and policies together; nothing is opened, nothing started.
+
+use crate::cli::CheckArgs;
+use anyhow::Result;
+use ph_config::Config;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+pub fn run(args: &CheckArgs) -> Result<ExitCode> {
+    if let Some(file) = &args.file
+        && file.extension().is_some_and(|extension| extension == "lua")
+    {
+        return Ok(finish(ph_policy::check::check_policy(file).iter().map(ToString::to_string).collect(), file));
+    }
+    let Some(file) = args.file.clone().or_else(crate::server::find_config) else {
+        println!("no configuration file: the built-in one is always valid");
+        return Ok(ExitCode::SUCCESS);
+    };
+    let loaded = match Config::load(&file) {
+        Ok(loaded) => loaded,
+        Err(report) => {
+            eprintln!("{report}");
+            return Ok(ExitCode::FAILURE);
+        }
+    };
+    if !loaded.warnings.is_empty() {
+        eprintln!("{}", loaded.warnings);
+    }
+    for warning in loaded.config.relay_warnings() {
+        eprintln!("{warning}");
+    }
+    if args.verbose {
+        for note in loaded.config.without_effect() {
+            eprintln!("{note}");
+        }
+    }
+    Ok(finish(policies(&loaded.config), &file))
+}
+
+fn finish(problems: Vec<String>, file: &Path) -> ExitCode {
+    if problems.is_empty() {
+        println!("Configuration valid: {}", file.display());
+        return ExitCode::SUCCESS;
+    }
+    for problem in &problems {
+        eprintln!("{problem}");
+    }
+    eprintln!("Reconfigure failed.");
+    ExitCode::FAILURE
+}
+
+/// Everything that is wrong with the policies of a configuration, each with file, line and column.
+pub fn policies(config: &Config) -> Vec<String> {
+    let settings = crate::server::policy_settings(config);
+    let mut problems = Vec::new();
+    for script in &settings.scripts {
+        match find_script(&script.source, &settings.search_folders()) {
+            Some(path) => problems.extend(ph_policy::check::check_policy(&path).iter().map(ToString::to_string)),
+            None => problems.push(missing(script, &settings.search_folders())),
+        }
+    }
+    problems
+}
+
+/// `dir.file` and `dir/file` are `dir/file.lua` in one of the folders.
+fn find_script(source: &str, folders: &[PathBuf]) -> Option<PathBuf> {
+    let relative = format!("{}.lua", source.replace('.', "/"));
+    folders.iter().map(|folder| folder.join(&relative)).find(|path| path.is_file())
+}
+
+fn missing(script: &ph_policy::Script, folders: &[PathBuf]) -> String {
+    let looked: Vec<String> = folders.iter().map(|folder| folder.display().to_string()).collect();
+    let hint = match script.source.strip_suffix(".lua") {
+        Some(stem) => format!("\n  help: a source is written without its extension: source = \"{stem}\""),
+        None => String::new(),
+    };
+    format!(
+        "{}: error: script \"{}\": there is no {}.lua in {}{hint}",
+        script.place,
+        script.name,
+        script.source.replace('.', "/"),
+        looked.join(", ")
+    )
+}
+
+/// `posthaste dump-config`.
+pub fn dump(args: &CheckArgs) -> Result<ExitCode> {
+    let config = match args.file.clone().or_else(crate::server::find_config) {
+        None => Config::builtin(),
+        Some(file) => match Config::load(&file) {
+            Ok(loaded) => loaded.config,
+            Err(report) => {
+                eprintln!("{report}");
+                return Ok(ExitCode::FAILURE);
+            }
+        },
+    };
+    print!("{}", config.show());
+    Ok(ExitCode::SUCCESS)
+}
