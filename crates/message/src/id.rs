@@ -52,6 +52,14 @@ impl Id {
     }
 }
 
+impl Id {
+    /// The Message-ID that is generated from it: `<18.00.07149.D7E16B94@host>`.
+    pub fn message_id(self, hostname: &str) -> String {
+        let text = self.text().map(|byte| if matches!(byte, b'/' | b'-') { '.' } else { char::from(byte) });
+        format!("<{}@{hostname}>", text.iter().collect::<String>())
+    }
+}
+
 /// The text is no id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not an id: expected the form AA/BB-PPPPP-HHHHHHHH")]

@@ -7,6 +7,7 @@ mod codec;
 mod content;
 pub mod content_type;
 mod context;
+pub mod dsn;
 pub mod eight_bit;
 pub mod encoded_word;
 mod envelope;

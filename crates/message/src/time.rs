@@ -34,6 +34,12 @@ impl Time {
         self.plus(Duration::from_secs(secs))
     }
 
+    /// The date of RFC 5322 section 3.3 in the local zone: `Fri, 15 Jan 2027 09:00:00 +0100`.
+    pub fn rfc5322(self) -> String {
+        let stamp = jiff::Timestamp::from_second(self.secs()).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        stamp.to_zoned_datetime(jiff::tz::TimeZone::system()).strftime("%a, %d %b %Y %H:%M:%S %z").to_string()
+    }
+
     /// How long ago `earlier` was; zero when it lies in the future.
     pub fn since(self, earlier: Time) -> Duration {
         Duration::from_micros(self.0.saturating_sub(earlier.0).max(0).unsigned_abs())
