@@ -12,7 +12,7 @@ use crate::scope::{Index, Scope};
 use crate::scopes::ScopeKind;
 use crate::source::{Place, Sources};
 use crate::tree::{Meaning, NodeId, ROOT, Tree};
-use crate::value::{Dict, PcreList, Value};
+use crate::value::{PcreList, Value};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -271,9 +271,8 @@ impl Config {
 
     /// The options of one address to listen on, as far as they do not depend on the client.
     pub fn listen_scope(&self, listener: usize, listen: usize) -> Scope<'_> {
-        let nodes = self.listeners.get(listener).and_then(|l| l.listens.get(listen).map(|a| (l.node, a.node)));
-        match nodes {
-            Some((listener, listen)) => Scope::new(self, &[listen, listener, ROOT]),
+        match self.listeners.get(listener).and_then(|l| l.listens.get(listen)) {
+            Some(_) => Scope::without_peers(self, listener, Some(listen)),
             None => self.global(),
         }
     }
@@ -447,9 +446,29 @@ impl Config {
         &self.hostname
     }
 
-    /// A dict of the global scope as it is written in a module or listener; empty where it is not set.
-    pub fn dict(&self, scope: &Scope<'_>, option: &options::Opt<Arc<Dict>>) -> Arc<Dict> {
-        scope.get(option)
+    /// The whole as text that loads again, without comments.
+    pub fn text(&self) -> String {
+        crate::show::contents(&self.tree, ROOT, true)
+    }
+
+    /// The whole as JSON: `options`, and `scopes` with `scope`, `name` and the same again.
+    pub fn to_json(&self) -> serde_json::Value {
+        crate::show::json(&self.tree)
+    }
+
+    /// The text of a domain's stanza in the global scope, if there is one.
+    pub fn domain_text(&self, domain: &str) -> Option<String> {
+        let domain = domain.to_ascii_lowercase();
+        let mut domains = self.tree.children(ROOT, ScopeKind::Domain);
+        let id = domains.find(|id| *self.tree.node(*id).key == *domain)?;
+        let inner: String =
+            crate::show::contents(&self.tree, id, true).lines().map(|line| format!("  {line}\n")).collect();
+        Some(format!("{} {{\n{inner}}}\n", crate::show::head(&self.tree, id)))
+    }
+
+    /// Names of options that differ from an older configuration and need a restart.
+    pub fn restart_only_changes(&self, old: &Config) -> Vec<&'static str> {
+        check::restart_only_changes(&old.tree, &self.tree)
     }
 }
 

@@ -17,6 +17,7 @@ mod check;
 mod cidr;
 mod config;
 mod diagnostic;
+mod edit;
 mod glob;
 mod host;
 mod include;
@@ -27,6 +28,7 @@ pub mod options;
 mod schema;
 mod scope;
 mod scopes;
+mod show;
 mod source;
 mod syntax;
 mod tree;
@@ -39,10 +41,11 @@ pub use config::{
     ScriptDecl, Security, ThreadPoolDecl,
 };
 pub use diagnostic::{Diagnostic, Report, Severity};
+pub use edit::{Answer, ConfigEditor, EditSession, Looked, Pending};
 pub use glob::GlobSet;
 pub use listen::ListenAddr;
 pub use options::{Opt, OptionDecl, registry};
 pub use scope::{BucketId, Origin, Scope};
 pub use scopes::{ScopeKind, Scopes};
 pub use source::Place;
-pub use value::{Dict, DictValue, OptionValue, Pcre, PcreList, Throttle, boolean_word, seconds};
+pub use value::{Dict, DictValue, OptionValue, Pcre, PcreList, Throttle, Value, boolean_word, seconds};

@@ -7,7 +7,6 @@ use crate::diagnostic::{Diagnostic, ERRORS_MAX, Report, Severity, did_you_mean};
 use crate::include::{Found, SearchPath};
 use crate::options::{OptionDecl, Status, registry};
 use crate::schema::{self, ScopeClass};
-use crate::scopes::{ScopeKind, Scopes};
 use crate::source::{FILE_SIZE_MAX, FileId, Source, Sources, Span};
 use crate::syntax::{self, Item, Literal, Scalar};
 use crate::tree::{Name, NodeId, Opening, ROOT, Setting, SettingPlace, Tree};
@@ -52,8 +51,7 @@ pub(crate) fn text(name: &str, text: &[u8]) -> Raw {
     loader.finish()
 }
 
-/// Reads further text into a tree that exists already, as `config set` on the console does. Nothing is included.
-pub(crate) struct Loader {
+struct Loader {
     sources: Sources,
     tree: Tree,
     report: Report,
@@ -63,7 +61,6 @@ pub(crate) struct Loader {
     seen: HashMap<PathBuf, FileId>,
     /// Options and modules that were already warned of.
     warned: HashSet<usize>,
-    readonly_depth: usize,
 }
 
 impl Loader {
@@ -76,7 +73,6 @@ impl Loader {
             stack: Vec::new(),
             seen: HashMap::new(),
             warned: HashSet::new(),
-            readonly_depth: 0,
         }
     }
 
@@ -133,7 +129,8 @@ impl Loader {
             self.warn(span, message, None);
         }
         let place = SettingPlace { whole: name.span.to(literal.span()), value: literal.span() };
-        self.tree.set(into, Setting { decl, value: understood.value, literal: literal.clone(), places: vec![place] });
+        let value = understood.value;
+        self.tree.set(into, Setting { decl, value, literal: literal.clone(), places: vec![place], edited: false });
     }
 
     /// The declaration behind a name, or a report why there is none.
@@ -203,20 +200,18 @@ impl Loader {
             Ok(found) => found,
             Err((message, help)) => return self.error(target.span, message, help),
         };
-        self.readonly_depth += usize::from(readonly);
         match found {
             Found::Virtual(name) => {
                 let file = self.sources.add(Source::new(&name, None, b"", false));
                 self.whole_file(file, into);
             }
-            Found::File(path) => self.include_file(&path, target.span, into),
-            Found::Folder(path) => self.include_folder(&path, target.span, into),
+            Found::File(path) => self.include_file(&path, readonly, target.span, into),
+            Found::Folder(path) => self.include_folder(&path, readonly, target.span, into),
         }
-        self.readonly_depth -= usize::from(readonly);
     }
 
     /// All plain files of a folder in the byte order of their names.
-    fn include_folder(&mut self, folder: &Path, span: Span, into: NodeId) {
+    fn include_folder(&mut self, folder: &Path, readonly: bool, span: Span, into: NodeId) {
         let entries = match std::fs::read_dir(folder).and_then(|entries| entries.collect::<Result<Vec<_>, _>>()) {
             Ok(entries) => entries,
             Err(error) => return self.error(span, format!("{} cannot be read: {error}", folder.display()), None),
@@ -233,11 +228,11 @@ impl Loader {
                 self.report.push(Diagnostic::at(&self.sources, Severity::Info, span, message));
                 continue;
             }
-            self.include_file(&path, span, into);
+            self.include_file(&path, readonly, span, into);
         }
     }
 
-    fn include_file(&mut self, path: &Path, span: Span, into: NodeId) {
+    fn include_file(&mut self, path: &Path, readonly: bool, span: Span, into: NodeId) {
         let canonical = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
         if let Some(from) = self.stack.iter().position(|open| *open == canonical) {
             let chain: Vec<String> = self.stack[from..].iter().map(|p| p.display().to_string()).collect();
@@ -256,7 +251,7 @@ impl Loader {
         if let Some(earlier) = twice {
             self.sources.get_mut(earlier).writable = false; // a change there would take effect in two places
         }
-        let writable = twice.is_none() && self.readonly_depth == 0 && is_writable(path);
+        let writable = twice.is_none() && !readonly && is_writable(path);
         let file = self.sources.add(Source::new(&path.to_string_lossy(), Some(path), &text, writable));
         self.seen.entry(canonical.clone()).or_insert(file);
         self.stack.push(canonical);
@@ -373,18 +368,4 @@ fn read(path: &Path) -> std::io::Result<Vec<u8>> {
 /// Opening for writing changes nothing and tells more than the mode bits.
 fn is_writable(path: &Path) -> bool {
     std::fs::OpenOptions::new().write(true).open(path).is_ok()
-}
-
-/// The scopes in which an option may stand, for messages of other parts.
-pub(crate) fn valid_scopes(name: &str) -> Option<Scopes> {
-    let all = registry::named(name);
-    all.first().map(|first| all.iter().fold(first.scopes, |scopes, decl| scopes.or(decl.scopes)))
-}
-
-/// Whether the kind is a listener stanza itself.
-pub(crate) fn is_listener(kind: ScopeKind) -> bool {
-    matches!(
-        kind,
-        ScopeKind::EsmtpListener | ScopeKind::EcstreamListener | ScopeKind::HttpListener | ScopeKind::ControlListener
-    )
 }

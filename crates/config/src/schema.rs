@@ -98,13 +98,13 @@ static ESMTP_PEER: ScopeClass = ScopeClass::core("Peer", K::EsmtpPeer, Named, &[
 static ESMTP_LISTEN: ScopeClass =
     ScopeClass::core("Listen", K::EsmtpListen, Named, &[&ESMTP_PEER], "One address to listen on.");
 static ESMTP_LISTENER: ScopeClass =
-    ScopeClass::core("ESMTP_Listener", K::EsmtpListener, Anonymous, &[&ESMTP_LISTEN, &ESMTP_PEER], "The SMTP service.");
+    ScopeClass::core("Esmtp_Listener", K::EsmtpListener, Anonymous, &[&ESMTP_LISTEN, &ESMTP_PEER], "The SMTP service.");
 static ECSTREAM_PEER: ScopeClass =
     ScopeClass::core("Peer", K::EcstreamPeer, Named, &[], "Options for clients of a network.");
 static ECSTREAM_LISTEN: ScopeClass =
     ScopeClass::core("Listen", K::EcstreamListen, Named, &[&ECSTREAM_PEER], "One address to listen on.");
 static ECSTREAM_LISTENER: ScopeClass = ScopeClass::core(
-    "ECStream_Listener",
+    "Ecstream_Listener",
     K::EcstreamListener,
     Anonymous,
     &[&ECSTREAM_LISTEN, &ECSTREAM_PEER],
@@ -115,7 +115,7 @@ static HTTP_PEER: ScopeClass = ScopeClass::core("Peer", K::HttpPeer, Named, &[],
 static HTTP_LISTEN: ScopeClass =
     ScopeClass::core("Listen", K::HttpListen, Named, &[&HTTP_PEER], "One address to listen on.");
 static HTTP_LISTENER: ScopeClass =
-    ScopeClass::core("HTTP_Listener", K::HttpListener, Anonymous, &[&HTTP_LISTEN, &HTTP_PEER], "The HTTP service.");
+    ScopeClass::core("Http_Listener", K::HttpListener, Anonymous, &[&HTTP_LISTEN, &HTTP_PEER], "The HTTP service.");
 static CONTROL_PEER: ScopeClass =
     ScopeClass::core("Peer", K::ControlPeer, Named, &[], "Options for clients of a network.");
 static CONTROL_LISTEN: ScopeClass =
@@ -128,11 +128,11 @@ static CONTROL_LISTENER: ScopeClass = ScopeClass::core(
     "The channel of the console.",
 );
 static XMPP_LISTENER: ScopeClass =
-    ScopeClass::core("XMPP_Listener", K::Foreign, Anonymous, &[], "Momentum's XMPP service.").missing();
+    ScopeClass::core("Xmpp_Listener", K::Foreign, Anonymous, &[], "Momentum's XMPP service.").missing();
 static ECCLUSTER_LISTENER: ScopeClass =
-    ScopeClass::core("ECCluster_Listener", K::Foreign, Anonymous, &[], "Momentum's cluster manager.").missing();
+    ScopeClass::core("Eccluster_Listener", K::Foreign, Anonymous, &[], "Momentum's cluster manager.").missing();
 static MSGCSERVER_LISTENER: ScopeClass =
-    ScopeClass::core("MSGCServer_Listener", K::Foreign, Anonymous, &[], "Momentum's cluster messaging.").missing();
+    ScopeClass::core("Msgcserver_Listener", K::Foreign, Anonymous, &[], "Momentum's cluster messaging.").missing();
 
 static PATHWAY: ScopeClass =
     ScopeClass::core("Pathway", K::Pathway, Named, &[], "Options for what comes in on a certain way.");
@@ -151,8 +151,7 @@ static AUTHORIZATION: ScopeClass =
     ScopeClass::core("Authorization", K::Authorization, Anonymous, &[&ROLE], "Roles for the console.");
 static DATASOURCE: ScopeClass =
     ScopeClass::core("Datasource", K::Datasource, Named, &[], "A named source of data for policies.").missing();
-static LOGS: ScopeClass =
-    ScopeClass::core("Logs", K::Foreign, Optional, &[], "Logs on the cluster manager.").missing();
+static LOGS: ScopeClass = ScopeClass::core("Logs", K::Foreign, Optional, &[], "Logs on the cluster manager.").missing();
 static SNMP: ScopeClass = ScopeClass::core("SNMP", K::Snmp, Anonymous, &[], "The SNMP agent.").missing();
 static TRAP_DESTINATION: ScopeClass =
     ScopeClass::core("Trap_Destination", K::TrapDestination, Named, &[], "A receiver of SNMP traps.");

@@ -8,7 +8,7 @@ use crate::options::{Opt, OptionDecl, Standard};
 use crate::scopes::ScopeKind;
 use crate::source::Place;
 use crate::tree::{Meaning, NodeId, ROOT, Setting, Tree};
-use crate::value::{OptionValue, Pcre, Value};
+use crate::value::{OptionValue, Pcre};
 use ipnet::IpNet;
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -49,21 +49,42 @@ impl<'a> Scope<'a> {
     }
 
     pub(crate) fn sending(config: &'a Config, group: &str, binding: &str, domain: &str) -> Scope<'a> {
+        Scope::partly(config, Some(group), Some(binding), Some(domain))
+    }
+
+    /// The sending chain with some of its parts left open, as the console asks.
+    pub(crate) fn partly(
+        config: &'a Config,
+        group: Option<&str>,
+        binding: Option<&str>,
+        domain: Option<&str>,
+    ) -> Scope<'a> {
         let index = &config.index;
         let mut chain = Chain::default();
-        let domain = lower(domain);
-        let in_group = index.group(group);
-        let in_group_binding = in_group.and_then(|g| index.binding(g, binding));
-        let alone = index.binding(ROOT, binding);
-        for container in [in_group_binding, alone, in_group].into_iter().flatten() {
-            index.names(container, ScopeKind::Domain, &domain, &mut chain);
+        let domain = domain.map(lower);
+        let in_group = group.and_then(|group| index.group(group));
+        let in_group_binding = in_group.zip(binding).and_then(|(group, binding)| index.binding(group, binding));
+        let alone = binding.and_then(|binding| index.binding(ROOT, binding));
+        let containers = [in_group_binding, alone, in_group];
+        if let Some(domain) = &domain {
+            for container in containers.into_iter().flatten() {
+                index.names(container, ScopeKind::Domain, domain, &mut chain);
+            }
         }
-        for node in [in_group_binding, alone, in_group].into_iter().flatten() {
-            chain.push(node);
+        containers.into_iter().flatten().for_each(|node| chain.push(node));
+        if let Some(domain) = &domain {
+            index.names(ROOT, ScopeKind::Domain, domain, &mut chain);
         }
-        index.names(ROOT, ScopeKind::Domain, &domain, &mut chain);
         chain.push(ROOT);
         Scope { config, chain, in_host: false, pathway: None }
+    }
+
+    /// A scope with one more in front.
+    pub(crate) fn before(config: &'a Config, node: NodeId, rest: Scope<'a>) -> Scope<'a> {
+        let mut chain = Chain::default();
+        chain.push(node);
+        rest.chain.iter().for_each(|id| chain.push(id));
+        Scope { config, chain, in_host: rest.in_host, pathway: rest.pathway }
     }
 
     pub(crate) fn host(config: &'a Config, group: &str, binding: &str, host: &str) -> Scope<'a> {
@@ -80,8 +101,7 @@ impl<'a> Scope<'a> {
 
     pub(crate) fn receiving(config: &'a Config, receiving: &Receiving<'_>) -> Scope<'a> {
         let mut chain = Chain::default();
-        let listener = config.listeners().get(receiving.listener);
-        if let Some(listener) = listener {
+        if let Some(listener) = config.listeners().get(receiving.listener) {
             let remote = receiving.remote.to_canonical();
             let listen = listener.listens.get(receiving.listen);
             if let Some(listen) = listen {
@@ -91,8 +111,23 @@ impl<'a> Scope<'a> {
             listen.into_iter().for_each(|listen| chain.push(listen.node));
             chain.push(listener.node);
         }
+        Scope::through_pathway(config, chain, receiving.pathway)
+    }
+
+    /// The receiving chain for whoever comes, without any `peer`.
+    pub(crate) fn without_peers(config: &'a Config, listener: usize, listen: Option<usize>) -> Scope<'a> {
+        let mut chain = Chain::default();
+        if let Some(listener) = config.listeners().get(listener) {
+            let listen = listen.and_then(|at| listener.listens.get(at));
+            listen.into_iter().for_each(|listen| chain.push(listen.node));
+            chain.push(listener.node);
+        }
+        Scope::through_pathway(config, chain, None)
+    }
+
+    fn through_pathway(config: &'a Config, chain: Chain, pathway: Option<&str>) -> Scope<'a> {
         let mut scope = Scope { config, chain, in_host: false, pathway: None };
-        scope.pathway = match receiving.pathway {
+        scope.pathway = match pathway {
             Some(name) => Some(Arc::from(name)),
             None => scope.get(&crate::options::PATHWAY),
         };
@@ -142,7 +177,12 @@ impl<'a> Scope<'a> {
     /// The first setting of an option along the chain.
     pub(crate) fn lookup(&self, decl: &OptionDecl) -> Option<(NodeId, &'a Setting)> {
         let tree: &'a Tree = &self.config.tree;
-        self.chain.iter().find_map(|id| tree.node(id).setting(decl).map(|setting| (id, setting)))
+        self.chain.iter().find_map(|id| {
+            let node = tree.node(id);
+            // Without a cluster a limit for the cluster is one for this node.
+            let setting = node.setting(decl).or_else(|| decl.cluster.and_then(|other| node.setting(other)));
+            setting.map(|setting| (id, setting))
+        })
     }
 
     pub(crate) fn in_host(&self) -> bool {
@@ -151,7 +191,11 @@ impl<'a> Scope<'a> {
 
     fn origin(&self, node: NodeId, setting: &Setting) -> Origin {
         Origin {
-            place: setting.places.last().map(|place| self.config.sources.place(place.whole)),
+            place: setting
+                .places
+                .last()
+                .filter(|_| !setting.edited)
+                .map(|place| self.config.sources.place(place.whole)),
             path: self.config.tree.path(node),
             kind: self.config.tree.node(node).kind(),
         }
@@ -296,9 +340,4 @@ impl Names {
             _ => _ = self.exact.insert(key, id),
         }
     }
-}
-
-/// The value of a setting, or of a default, as another type wants it.
-pub(crate) fn typed<T: OptionValue>(value: &Value) -> Option<T> {
-    T::from_value(value)
 }

@@ -29,8 +29,10 @@ pub(crate) struct Setting {
     pub value: Value,
     /// As written, for output.
     pub literal: Literal,
-    /// Every place where it is set, the valid one last. Empty when it was set on the console.
+    /// Every place in the files where it is set, the valid one last.
     pub places: Vec<SettingPlace>,
+    /// It was set on the console, whatever the files say.
+    pub edited: bool,
 }
 
 /// Where a setting stands.
@@ -180,6 +182,7 @@ impl Tree {
                 old.value = new.value;
                 old.literal = new.literal;
                 old.places.extend(new.places);
+                old.edited = new.edited;
             }
             None => settings.push(new),
         }

@@ -53,8 +53,10 @@ static SIGN: &[&OptionDecl] = &[
 static DKIM_DOMAIN: ScopeClass = part("DKIM_Domain", SIGN, "Signing options of one domain.");
 static DK_DOMAIN: ScopeClass = part("DK_Domain", SIGN, "Signing options of one domain.");
 static OPENDKIM: ScopeClass = ScopeClass { parts: &[&DKIM_DOMAIN], ..module("OpenDKIM", SIGN, "DKIM signatures.") };
-static DKIM_SIGN: ScopeClass =
-    ScopeClass { parts: &[&DK_DOMAIN, &DKIM_DOMAIN], ..module("DKIM_Sign", SIGN, "DKIM signatures, the older module.") };
+static DKIM_SIGN: ScopeClass = ScopeClass {
+    parts: &[&DK_DOMAIN, &DKIM_DOMAIN],
+    ..module("DKIM_Sign", SIGN, "DKIM signatures, the older module.")
+};
 static DK_SIGN: ScopeClass = ScopeClass { parts: &[&DK_DOMAIN], ..module("DK_Sign", SIGN, "DomainKeys signatures.") };
 static DKIM_VALIDATE: ScopeClass = module("DKIM_Validate", &[], "Verifies DKIM signatures.");
 static DK_VALIDATE: ScopeClass = module("DK_Validate", &[], "Verifies DomainKeys signatures.");
@@ -103,9 +105,12 @@ static ENGINE: &[&OptionDecl] = &[
     &int("Port", "0", MP).missing().doc("Port of the scanner."),
     &size("Max_Size", "0", MP).missing().doc("Octets of a message that are scanned."),
 ];
-static CLAMAV_ENGINE: ScopeClass = ScopeClass { naming: Naming::Optional, ..part("ClamAV", ENGINE, "ClamAV as an engine.") };
-static CSAPI_ENGINE: ScopeClass = ScopeClass { naming: Naming::Optional, ..part("CSAPI", ENGINE, "Symantec as an engine.") };
-static ICAP_ENGINE: ScopeClass = ScopeClass { naming: Naming::Optional, ..part("ICAP", ENGINE, "An ICAP server as an engine.") };
+static CLAMAV_ENGINE: ScopeClass =
+    ScopeClass { naming: Naming::Optional, ..part("ClamAV", ENGINE, "ClamAV as an engine.") };
+static CSAPI_ENGINE: ScopeClass =
+    ScopeClass { naming: Naming::Optional, ..part("CSAPI", ENGINE, "Symantec as an engine.") };
+static ICAP_ENGINE: ScopeClass =
+    ScopeClass { naming: Naming::Optional, ..part("ICAP", ENGINE, "An ICAP server as an engine.") };
 static EICAR_ENGINE: ScopeClass = ScopeClass { naming: Naming::Optional, ..part("EICAR", ENGINE, "The test engine.") };
 static ANTIVIRUS: ScopeClass = ScopeClass {
     parts: &[&CLAMAV_ENGINE, &CSAPI_ENGINE, &ICAP_ENGINE, &EICAR_ENGINE],
@@ -181,7 +186,9 @@ static FBL: ScopeClass = module(
         &patterns("Addresses", M).missing().doc("Addresses to which complaints come."),
         &text("Header_Name", "X-MSFBL", M).missing().doc("Field that outbound mail carries."),
         &optional("User_String", M).missing().doc("Text of the site in that field."),
-        &word("Message_Disposition", "blackhole", &["blackhole", "pass"], M).missing().doc("What becomes of a complaint."),
+        &word("Message_Disposition", "blackhole", &["blackhole", "pass"], M)
+            .missing()
+            .doc("What becomes of a complaint."),
         &optional("Condition", M).missing().doc("Context variable that must exist for the field to be added."),
         &optional("HMAC_Key", M).missing().ours().doc("Key that signs the field."),
         &mode("Log_Mode", "0644", M).missing().doc("Mode of the log."),
@@ -210,7 +217,8 @@ static OVERRIDE: &[&OptionDecl] = &[
     &boolean("Enable_System_Updates", "1", M).missing().doc("Reads the rules of the vendor."),
     &any("Custom_Classes", M).missing().doc("Further classes: `[ 99 = \"name\" ]`."),
 ];
-static BOUNCE_CLASSIFIER_OVERRIDE: ScopeClass = module("Bounce_Classifier_Override", OVERRIDE, "Further rules for bounces.");
+static BOUNCE_CLASSIFIER_OVERRIDE: ScopeClass =
+    module("Bounce_Classifier_Override", OVERRIDE, "Further rules for bounces.");
 static BOUNCE_CLASSIFIER: ScopeClass = module("Bounce_Classifier", OVERRIDE, "Older name of the same.");
 static HTTP_CLIENT: ScopeClass = module(
     "HTTP_Client",

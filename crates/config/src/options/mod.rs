@@ -121,6 +121,8 @@ pub struct OptionDecl {
     pub status: Status,
     /// Momentum has no such option.
     pub ours: bool,
+    /// The option that means the same for a whole cluster; without a cluster it is one for this node.
+    pub cluster: Option<&'static OptionDecl>,
     /// A further check of a value, with the reason why it is refused.
     pub check: Option<fn(&Value) -> Result<(), String>>,
     pub doc: &'static str,
@@ -138,6 +140,7 @@ impl OptionDecl {
             reloadable: true,
             status: Status::Implemented,
             ours: false,
+            cluster: None,
             check: None,
             doc: "",
         }
@@ -174,6 +177,11 @@ impl OptionDecl {
 
     const fn in_host(mut self, default: &'static str) -> OptionDecl {
         self.host_default = Some(default);
+        self
+    }
+
+    const fn or_cluster(mut self, other: &'static OptionDecl) -> OptionDecl {
+        self.cluster = Some(other);
         self
     }
 

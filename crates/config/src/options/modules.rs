@@ -285,7 +285,8 @@ static SCRIPT: ScopeClass = ScopeClass {
     naming: Naming::Named,
     ..ready("Script", script::DECLS, "A script of the policy.")
 };
-static SCRIPTLET: ScopeClass = ScopeClass { parts: &[&SCRIPT], ..ready("Scriptlet", scriptlet::DECLS, "Policy in Lua.") };
+static SCRIPTLET: ScopeClass =
+    ScopeClass { parts: &[&SCRIPT], ..ready("Scriptlet", scriptlet::DECLS, "Policy in Lua.") };
 static EC_LOGGER: ScopeClass = ready("EC_Logger", ec_logger::DECLS, "mainlog, rejectlog, paniclog and acctlog.");
 static BOUNCE_LOGGER: ScopeClass = ready("Bounce_Logger", bounce_logger::DECLS, "The bouncelog.");
 static CUSTOM_BOUNCE_LOGGER: ScopeClass =

@@ -8,14 +8,26 @@ const BL: Scopes = B.or(LISTENERS);
 
 pub(crate) static DECLS: &[&OptionDecl] = &[
     &boolean("Adaptive_Enabled", "false", S4).missing().doc("Adapts delivery to what receivers answer."),
-    &word("Adaptive_Scope", "auto", &["auto", "local", "global"], S4).missing().doc("Whether state is kept here or in the cluster."),
-    &interval("Adaptive_Adjustment_Interval", "60", S4).missing().doc("Shortest time between two adjustments downwards."),
-    &interval("Adaptive_Positive_Adjustment_Interval", "3600", S4).missing().doc("Shortest time between two adjustments upwards."),
+    &word("Adaptive_Scope", "auto", &["auto", "local", "global"], S4)
+        .missing()
+        .doc("Whether state is kept here or in the cluster."),
+    &interval("Adaptive_Adjustment_Interval", "60", S4)
+        .missing()
+        .doc("Shortest time between two adjustments downwards."),
+    &interval("Adaptive_Positive_Adjustment_Interval", "3600", S4)
+        .missing()
+        .doc("Shortest time between two adjustments upwards."),
     &int("Adaptive_Attempt_Threshold", "2000", S4).missing().doc("Attempts below which rates say nothing."),
-    &int("Adaptive_FBL_Volume_Threshold", "20000", S4).missing().doc("Deliveries below which complaint rates say nothing."),
+    &int("Adaptive_FBL_Volume_Threshold", "20000", S4)
+        .missing()
+        .doc("Deliveries below which complaint rates say nothing."),
     &interval("Adaptive_Default_Suspension", "\"4 hours\"", S4).missing().doc("Length of a suspension."),
-    &boolean("Adaptive_Default_Suspension_Enabled", "false", S4).missing().doc("Suspends where too many messages fail."),
-    &text("Adaptive_Rejection_Rate_Suspension_Percentage", "20", S4).missing().doc("Percentage of failures that suspends."),
+    &boolean("Adaptive_Default_Suspension_Enabled", "false", S4)
+        .missing()
+        .doc("Suspends where too many messages fail."),
+    &text("Adaptive_Rejection_Rate_Suspension_Percentage", "20", S4)
+        .missing()
+        .doc("Percentage of failures that suspends."),
     &interval("Adaptive_Retry_Fuzz", "4096", S4).missing().doc("Spreads the mail over this time after a suspension."),
     &optional("Adaptive_Alert_Email_Destination", S4).missing().doc("Where mails about adjustments go."),
     &optional("Adaptive_Alert_Email_Sender", S4).missing().doc("Sender of mails about adjustments."),
@@ -46,7 +58,9 @@ pub(crate) static DECLS: &[&OptionDecl] = &[
     &optional("APN_Topic", S4).missing().ours().doc("Name of the app."),
     &optional("GCM_Authorization_Token_ID", S4).missing().doc("Key for Google's push service."),
     &optional("GCM_Application_ID", S4).missing().doc("Name of the app."),
-    &range("GCM_TTL", "-1", -1, i32::MAX as i64, S4).missing().doc("How long Google's push service keeps a notification; -1 leaves it out."),
+    &range("GCM_TTL", "-1", -1, i32::MAX as i64, S4)
+        .missing()
+        .doc("How long Google's push service keeps a notification; -1 leaves it out."),
     &boolean("GCM_Delay_While_Idle", "false", S4).missing().doc("Waits until the device is active."),
     &boolean("GCM_Dry_Run", "false", S4).missing().doc("Sends nothing to the device."),
     &optional("GCM_Service_Account_File", S4).missing().ours().doc("Account for Google's push service."),
@@ -85,7 +99,9 @@ pub(crate) static DECLS: &[&OptionDecl] = &[
     &int("SMPP_SMS_Segment_Size", "160", S4).missing().doc("Length of a segment."),
     &any("SMPP_SMS_Data_Coding", S4).missing().doc("Coding of the text."),
     &text("SMPP_Submit_Response_Message_ID_Format", "string", S4).missing().doc("Form of message numbers."),
-    &text("SMPP_Delivery_Receipt_Message_ID_Format", "string", S4).missing().doc("Form of message numbers in receipts."),
+    &text("SMPP_Delivery_Receipt_Message_ID_Format", "string", S4)
+        .missing()
+        .doc("Form of message numbers in receipts."),
     &boolean("MM7_MStore_Bucket_Use_Shortcode", "true", G).missing().doc("Names buckets by the shortcode."),
     &boolean("MM7_Delivery_Report", "false", S4).missing().doc("Asks for reports."),
     &boolean("MM7_MStore_Save_Message", "true", S4).missing().doc("Keeps messages until the report."),

@@ -10,12 +10,12 @@ const CAP_MAX: i64 = i32::MAX as i64;
 
 options! {
     /// Connections of one binding to one domain; in `host`, to each address of that host. -1 is no limit.
-    MAX_OUTBOUND_CONNECTIONS: i64 = range("Max_Outbound_Connections", "32", -1, CAP_MAX, S4H).in_host("-1");
+    MAX_OUTBOUND_CONNECTIONS: i64 = range("Max_Outbound_Connections", "32", -1, CAP_MAX, S4H).in_host("-1").or_cluster(&CLUSTER_MAX_OUTBOUND_CONNECTIONS.decl);
     /// Connections over all that falls under the scope where this is set: in a global domain over all bindings, in a
     /// domain of a group over the bindings of the group. -1 is no limit.
-    SCOPE_MAX_OUTBOUND_CONNECTIONS: i64 = range("Scope_Max_Outbound_Connections", "-1", -1, CAP_MAX, S4H);
+    SCOPE_MAX_OUTBOUND_CONNECTIONS: i64 = range("Scope_Max_Outbound_Connections", "-1", -1, CAP_MAX, S4H).or_cluster(&CLUSTER_SCOPE_MAX_OUTBOUND_CONNECTIONS.decl);
     /// Outbound connections altogether; in a binding, of that binding.
-    SERVER_MAX_OUTBOUND_CONNECTIONS: i64 = int("Server_Max_Outbound_Connections", "20000", G.or(BG).or(B));
+    SERVER_MAX_OUTBOUND_CONNECTIONS: i64 = int("Server_Max_Outbound_Connections", "20000", G.or(BG).or(B)).or_cluster(&CLUSTER_SERVER_MAX_OUTBOUND_CONNECTIONS.decl);
     /// Connections beyond the total that only queues without any may use.
     SERVER_RESERVE_OUTBOUND_CONNECTIONS: i64 = int("Server_Reserve_Outbound_Connections", "200", G);
     /// How often the reserve is handed out.
@@ -25,9 +25,9 @@ options! {
     /// Recipients of one transaction.
     MAX_RECIPIENTS_PER_BATCH: i64 = range("Max_Recipients_Per_Batch", "100", 1, CAP_MAX, S4);
     /// Messages that may be sent in a window. The scope where it is set has one bucket for all that falls back to it.
-    OUTBOUND_THROTTLE_MESSAGES: Throttle = throttle("Outbound_Throttle_Messages", S4H);
+    OUTBOUND_THROTTLE_MESSAGES: Throttle = throttle("Outbound_Throttle_Messages", S4H).or_cluster(&CLUSTER_OUTBOUND_THROTTLE_MESSAGES.decl);
     /// Connections that may be opened in a window, with one bucket for the scope where it is set.
-    OUTBOUND_THROTTLE_CONNECTIONS: Throttle = throttle("Outbound_Throttle_Connections", S4H);
+    OUTBOUND_THROTTLE_CONNECTIONS: Throttle = throttle("Outbound_Throttle_Connections", S4H).or_cluster(&CLUSTER_OUTBOUND_THROTTLE_CONNECTIONS.decl);
     /// How fast connections are added: a few at a time, or up to the limit at once.
     CONNECTION_ALLOCATION_AGGRESSIVENESS: Arc<str> =
         word("Connection_Allocation_Aggressiveness", "normal", &["normal", "high"], S4);
