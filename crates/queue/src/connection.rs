@@ -5,7 +5,7 @@
 //! Suspensions and lowered caps are looked at here, at take-out, and at no other place on the way.
 
 use crate::entry::NIL;
-use crate::inspect::Reason;
+use crate::explain::Reason;
 use crate::limits::UNLIMITED;
 use crate::permit::{Grant, WaitCell};
 use crate::retry;

@@ -1,4 +1,4 @@
-//! What the console asks: sums, queues, messages in due order, searches, and why a message waits.
+//! What the console asks: sums, queues, messages in due order, searches.
 //!
 //! Lists go by cursor and a search by a scan of two columns of numbers, both in pieces with the lock free in between: a
 //! million queued messages are listed and searched without anybody noticing. Figures of different pieces may therefore
@@ -6,16 +6,12 @@
 
 use crate::Queue;
 use crate::entry::{NIL, Place};
-use crate::limits::OwnerKey;
 use crate::names::QueueRef;
 use crate::operate::{Scope, Suspension};
 use crate::order::key_of;
-use crate::retry::RetryRules;
-use crate::scheduler::{PoolKey, Wait};
 use crate::table::State;
 use ph_message::{Id, SpoolKey, Time};
 use std::fmt;
-use std::net::IpAddr;
 
 /// Most entries of one page or one search.
 pub const PAGE_MAX: usize = 1000;
@@ -240,101 +236,6 @@ pub struct Found {
     pub next: Option<u32>,
 }
 
-/// Why a message waits.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// It is in delivery.
-    InDelivery,
-    /// Its time has not come.
-    RetryAt(Time),
-    /// `suspend_delivery`.
-    SuspendedByConfig,
-    /// Suspended by the console or a policy.
-    Suspended { until: Time, note: String },
-    /// `blackhole`: it is about to be failed.
-    Blackholed,
-    /// The throttle of messages or of connections has no token.
-    Throttled { option: &'static str, count: u32, per_s: u32, until: Time },
-    /// A cap on connections is reached.
-    CapReached { option: &'static str, used: u32, limit: u32 },
-    /// All hosts rest after failures.
-    HostResting { host: IpAddr, until: Time },
-    /// All hosts are throttled.
-    HostThrottled { host: IpAddr, until: Time },
-    /// The host has all the connections it may have.
-    HostFull { host: IpAddr, until: Time },
-    /// The domain's hosts are not known yet.
-    Resolving { until: Time },
-    /// Connections ended before they took mail.
-    BackingOff { until: Time, connections: u32 },
-    /// The queue's connections deliver what is ahead of it; more are opened as time goes by.
-    Queued { ahead: u32, connections: u32 },
-    /// A connection is about to be opened.
-    Ready,
-}
-
-impl Reason {
-    /// When something can change by itself, if that is known.
-    pub fn next(&self) -> Option<Time> {
-        match self {
-            Reason::RetryAt(until)
-            | Reason::Throttled { until, .. }
-            | Reason::HostResting { until, .. }
-            | Reason::HostThrottled { until, .. }
-            | Reason::HostFull { until, .. }
-            | Reason::Resolving { until }
-            | Reason::BackingOff { until, .. } => Some(*until),
-            Reason::Suspended { until, .. } if *until != Time::MAX => Some(*until),
-            _ => None,
-        }
-    }
-}
-
-impl fmt::Display for Reason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reason::InDelivery => write!(f, "in delivery"),
-            Reason::RetryAt(time) => write!(f, "waits for its next attempt at {}", time.secs()),
-            Reason::SuspendedByConfig => write!(f, "suspend_delivery is set"),
-            Reason::Suspended { until: Time::MAX, note } => write!(f, "suspended: {note}"),
-            Reason::Suspended { until, note } => write!(f, "suspended until {}: {note}", until.secs()),
-            Reason::Blackholed => write!(f, "blackhole is set: about to fail"),
-            Reason::Throttled { option, count, per_s, until } => {
-                write!(f, "{option} = {count}/{per_s} is used up until {until}")
-            }
-            Reason::CapReached { option, used, limit } => write!(f, "{option} is reached ({used} of {limit})"),
-            Reason::HostResting { host, until } => write!(f, "host {host} failed and rests until {}", until.secs()),
-            Reason::HostThrottled { host, until } => write!(f, "the throttle of host {host} is used up until {until}"),
-            Reason::HostFull { host, .. } => write!(f, "max_outbound_connections of host {host} is reached"),
-            Reason::Resolving { .. } => write!(f, "the hosts of the domain are being looked up"),
-            Reason::BackingOff { until, connections } => {
-                write!(f, "{connections} connections in a row ended early; the next one at {}", until.secs())
-            }
-            Reason::Queued { ahead, connections } => {
-                write!(f, "{ahead} messages are ahead of it on {connections} connections")
-            }
-            Reason::Ready => write!(f, "a connection is about to be opened"),
-        }
-    }
-}
-
-/// Everything that decides about one message's delivery.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Explanation {
-    /// The message.
-    pub entry: Entry,
-    /// The first thing that keeps it from being delivered.
-    pub reason: Reason,
-    /// When that can change by itself, if it is known.
-    pub next: Option<Time>,
-    /// Its queue.
-    pub queue: QueueInfo,
-    /// The retry options that hold for it.
-    pub rules: RetryRules,
-    /// When it expires.
-    pub expires: Time,
-}
-
 impl Queue {
     /// The sums.
     pub fn overview(&self) -> Overview {
@@ -459,25 +360,6 @@ impl Queue {
         found.next = from;
         found
     }
-
-    /// Why a message has not been delivered yet.
-    pub fn explain(&self, id: Id) -> Option<Explanation> {
-        self.with(|state, now| {
-            let no = state.find(id)?;
-            let entry = state.entry(no, now);
-            let queue = state.slots[no].queue;
-            let reason = state.reason(no, now);
-            let rules = state.queue(queue).limits.retry;
-            Some(Explanation {
-                next: reason.next(),
-                expires: entry.created.plus_secs(rules.message_expiration_s),
-                queue: state.queue_info(queue, now),
-                entry,
-                reason,
-                rules,
-            })
-        })
-    }
 }
 
 struct Walk {
@@ -552,7 +434,7 @@ impl State {
         (spot, false)
     }
 
-    fn entry(&self, no: u32, now: Time) -> Entry {
+    pub fn entry(&self, no: u32, now: Time) -> Entry {
         let slot = &self.slots[no];
         let queue = self.queue(slot.queue);
         let (sender_hash, recipient_hash) = self.slots.hashes(no);
@@ -578,7 +460,7 @@ impl State {
         }
     }
 
-    fn queue_info(&self, no: u32, now: Time) -> QueueInfo {
+    pub fn queue_info(&self, no: u32, now: Time) -> QueueInfo {
         let queue = self.queue(no);
         let hold = queue.hold.as_ref().filter(|hold| hold.until > now);
         QueueInfo {
@@ -596,64 +478,6 @@ impl State {
             failures: queue.failures,
             last_error: queue.last_error.as_ref().map(|(at, text)| (*at, text.to_string())),
             counters: queue.counters,
-        }
-    }
-
-    /// The first thing that keeps a message from being delivered now.
-    fn reason(&mut self, no: u32, now: Time) -> Reason {
-        let (place, due, queue_no) = (self.slots[no].place, self.slots[no].due, self.slots[no].queue);
-        let queue = self.queue(queue_no);
-        if place == Place::InFlight {
-            return Reason::InDelivery;
-        }
-        if queue.limits.blackhole {
-            return Reason::Blackholed;
-        }
-        if queue.limits.suspend {
-            return Reason::SuspendedByConfig;
-        }
-        if let Some(hold) = queue.hold.as_ref().filter(|hold| hold.until > now) {
-            return Reason::Suspended { until: hold.until, note: hold.note.to_string() };
-        }
-        if place == Place::Delayed && due > now {
-            return Reason::RetryAt(due);
-        }
-        if let Some((until, reason)) = &queue.defer
-            && *until > now
-        {
-            return reason.clone();
-        }
-        let ahead = queue.active.len().saturating_sub(1);
-        match queue.wait {
-            Wait::OwnCap => Reason::CapReached {
-                option: "max_outbound_connections",
-                used: queue.connections,
-                limit: queue.limits.connections_max,
-            },
-            Wait::Pool(pool) => match self.scheduler.pools.get(pool as usize) {
-                Some(pool) => Reason::CapReached {
-                    option: match pool.key {
-                        PoolKey::Server | PoolKey::Binding(_) => "server_max_outbound_connections",
-                        PoolKey::Scope(OwnerKey(_)) => "scope_max_outbound_connections",
-                    },
-                    used: pool.used,
-                    limit: pool.limit,
-                },
-                None => Reason::Ready,
-            },
-            Wait::Bucket(bucket) => {
-                let is_messages = queue.messages == Some(bucket);
-                let option = if is_messages { "outbound_throttle_messages" } else { "outbound_throttle_connections" };
-                match self.scheduler.buckets.get_mut(bucket as usize) {
-                    Some(shared) => {
-                        let (rate, until) = (shared.bucket.rate(), shared.bucket.ready_at(1, now));
-                        Reason::Throttled { option, count: rate.count, per_s: rate.per_s, until }
-                    }
-                    None => Reason::Ready,
-                }
-            }
-            Wait::Ready => Reason::Ready,
-            _ => Reason::Queued { ahead, connections: queue.connections },
         }
     }
 }

@@ -19,6 +19,7 @@
 
 mod connection;
 mod entry;
+mod explain;
 mod finals;
 mod hosts;
 mod inspect;
@@ -39,11 +40,12 @@ mod throttle;
 #[cfg(test)]
 mod tests;
 
+pub use explain::{Explanation, Reason};
 pub use finals::Final;
 pub use hosts::{HostBusy, HostPermit, HostState};
 pub use inspect::{
-    BindingInfo, Counters, Cursor, Entry, Explanation, Find, Found, ListQuery, MessageState, Overview, PAGE_MAX, Page,
-    QueueInfo, Reason, Which,
+    BindingInfo, Counters, Cursor, Entry, Find, Found, ListQuery, MessageState, Overview, PAGE_MAX, Page, QueueInfo,
+    Which,
 };
 pub use limits::{HostLimits, Limits, OwnerKey, ServerLimits, Settings, UNLIMITED};
 pub use names::{DEFAULT, QueueRef};

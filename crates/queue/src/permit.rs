@@ -4,7 +4,7 @@
 //! first message and its first `connect()` are charged to the throttles when it is given.
 
 use crate::Queue;
-use crate::inspect::Reason;
+use crate::explain::Reason;
 use crate::names::QueueRef;
 use ph_message::Time;
 use smallvec::SmallVec;

@@ -4,9 +4,9 @@
 //! and whoever has to be woken is woken after it is free. Time comes from the clock alone.
 
 use crate::connection::Standing;
+use crate::explain::Reason;
 use crate::finals::Final;
 use crate::hosts::Hosts;
-use crate::inspect::Reason;
 use crate::limits::{Limits, Settings};
 use crate::names::{DEFAULT, QueueRef};
 use crate::permit::Permit;
@@ -25,6 +25,8 @@ use tokio::sync::Notify;
 
 /// How long a sleeping dispatcher goes without looking whether the configuration has changed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// Messages that one lock queues.
+const PUSH_STEP: usize = 64;
 /// Octets of a reply that are kept as the last error of a queue.
 const LAST_ERROR_MAX: usize = 512;
 
@@ -67,12 +69,27 @@ impl Queue {
     ///
     /// The domain is taken as it is: whoever applies `gateway` has done so. An undeclared binding is `default`.
     pub fn push(&self, key: SpoolKey, summary: Summary) -> bool {
-        self.push_all(std::iter::once((key, summary))) == 1
+        self.enqueue(key, &summary, true)
     }
 
     /// Queues the messages of one reception, which then lie side by side. Returns how many were new.
-    pub fn push_all(&self, messages: impl IntoIterator<Item = (SpoolKey, Summary)>) -> usize {
-        messages.into_iter().filter(|(key, summary)| self.enqueue(*key, summary, true)).count()
+    pub fn push_all(&self, messages: &[(SpoolKey, Summary)]) -> usize {
+        let mut pushed = 0;
+        for piece in messages.chunks(PUSH_STEP) {
+            // Those whose queue has to be made come one by one, since its options are read with the lock free.
+            let mut others = Vec::new();
+            self.with(|state, now| {
+                for message @ (key, summary) in piece {
+                    let (group, binding) = (or_default(&summary.binding_group), or_default(&summary.binding));
+                    match state.find_live_queue(group, binding, &summary.domain) {
+                        Some(queue) => pushed += usize::from(state.accept(queue, *key, summary, true, now)),
+                        None => others.push(message),
+                    }
+                }
+            });
+            pushed += others.into_iter().filter(|(key, summary)| self.enqueue(*key, summary, true)).count();
+        }
+        pushed
     }
 
     /// Queues a message that a restart found in the spool. One whose delivery state was lost gets the retries and the
@@ -346,7 +363,7 @@ impl Queue {
         let generation = self.0.settings.generation();
         let known = self.with(|state, _| {
             let queue = state.queue(state.find_live_queue(&at.group, &at.binding, &at.domain)?);
-            (queue.generation == generation).then(|| queue.limits.clone())
+            (queue.generation == generation).then(|| Limits::clone(&queue.limits))
         });
         known.unwrap_or_else(|| Prepared::new(&*self.0.settings, at.clone()).limits)
     }

@@ -9,6 +9,7 @@ use crate::table::State;
 use crate::throttle::Rate;
 use ph_message::Time;
 use smallvec::SmallVec;
+use std::sync::Arc;
 
 impl State {
     /// The configuration has changed: every queue reads its options anew, in pieces.
@@ -53,7 +54,7 @@ impl State {
                 if self.adopt_orphans(no, now) {
                     break; // More to move: the same queue again.
                 }
-                if self.queue(no).suspended(now).is_some() {
+                if self.queues.get(at).is_some_and(|queue| queue.suspended(now).is_some()) {
                     self.shake_idle(no);
                 }
                 self.reconsider(no, now);
@@ -88,6 +89,10 @@ impl State {
                 .map(|(key, rate)| self.scheduler.bucket(key, rate, generation, now))
         };
         let (messages, connects) = (bucket(limits.messages), bucket(limits.connects));
+        if *self.last_limits != limits {
+            self.last_limits = Arc::new(limits);
+        }
+        let limits = self.last_limits.clone();
         let queue = self.queue_mut(no);
         (queue.pools, queue.messages, queue.connects) = (pools, messages, connects);
         (queue.limits, queue.generation) = (limits, generation);
@@ -98,7 +103,7 @@ impl State {
         let generation = self.generation;
         let Scheduler { pools, pool_index, buckets, bucket_index, .. } = &mut self.scheduler;
         pools.retain(|_, pool| {
-            let kept = pool.generation >= generation || pool.used > 0 || !pool.waiters.is_empty();
+            let kept = pool.generation >= generation || pool.used + pool.claims > 0 || !pool.waiters.is_empty();
             if !kept {
                 pool_index.remove(&pool.key);
             }

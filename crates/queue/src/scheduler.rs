@@ -62,12 +62,21 @@ pub(crate) enum PoolKey {
     Scope(OwnerKey),
 }
 
+/// What several queues wait for in a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Gate {
+    Pool(u32),
+    Bucket(u32),
+}
+
 /// A cap on connections that several queues share.
 #[derive(Debug)]
 pub(crate) struct Pool {
     pub key: PoolKey,
     pub limit: u32,
     pub used: u32,
+    /// Places kept for queues that were woken and whose turn has not come.
+    pub claims: u32,
     pub waiters: VecDeque<u32>,
     pub generation: u64,
 }
@@ -133,10 +142,9 @@ impl Scheduler {
 
     pub fn pool(&mut self, key: PoolKey, limit: u32, generation: u64) -> u32 {
         let pools = &mut self.pools;
-        let no = *self
-            .pool_index
-            .entry(key)
-            .or_insert_with(|| pools.insert(Pool { key, limit, used: 0, waiters: VecDeque::new(), generation }) as u32);
+        let no = *self.pool_index.entry(key).or_insert_with(|| {
+            pools.insert(Pool { key, limit, used: 0, claims: 0, waiters: VecDeque::new(), generation }) as u32
+        });
         let pool = &mut pools[no as usize];
         (pool.limit, pool.generation) = (limit, generation);
         no
@@ -161,17 +169,19 @@ impl Scheduler {
         self.wake_dispatcher |= self.alarms.first() == Some(&(time, alarm));
     }
 
-    /// Whether a pool has room for one more. What the reserve gave out does not count against the server's total.
+    /// Whether a pool has room for one more that nobody waits for.
     pub fn has_room(&self, no: u32) -> bool {
-        let Some(pool) = self.pools.get(no as usize) else { return true };
-        let reserve_used = if no == SERVER_POOL { self.reserve_used } else { 0 };
-        pool.used.saturating_sub(reserve_used) < pool.limit
+        self.pools.get(no as usize).is_none_or(|pool| self.counted(no) + pool.claims < pool.limit)
     }
 
     pub fn over_limit(&self, no: u32) -> bool {
-        let Some(pool) = self.pools.get(no as usize) else { return false };
-        let reserve_used = if no == SERVER_POOL { self.reserve_used } else { 0 };
-        pool.used.saturating_sub(reserve_used) > pool.limit
+        self.pools.get(no as usize).is_some_and(|pool| self.counted(no) > pool.limit)
+    }
+
+    /// Connections that count against the limit: what the reserve gave out does not count against the server's total.
+    fn counted(&self, no: u32) -> u32 {
+        let used = self.pools.get(no as usize).map_or(0, |pool| pool.used);
+        if no == SERVER_POOL { used.saturating_sub(self.reserve_used) } else { used }
     }
 }
 
@@ -227,7 +237,8 @@ impl State {
 
     /// Looks at a queue anew, unless it stands in a ring or a waiting list already.
     pub fn consider(&mut self, no: u32, now: Time) {
-        if matches!(self.queue(no).wait, Wait::Ready | Wait::Pool(_) | Wait::Bucket(_) | Wait::Failing) {
+        let Some(queue) = self.queues.get(no as usize) else { return };
+        if matches!(queue.wait, Wait::Ready | Wait::Pool(_) | Wait::Bucket(_) | Wait::Failing) {
             return;
         }
         let more_due = self.promote(no, now);
@@ -237,10 +248,16 @@ impl State {
 
     /// Forgets where a queue stands, and looks at it anew: something outside its own doing has changed.
     pub fn reconsider(&mut self, no: u32, now: Time) {
-        if self.queue(no).wait != Wait::Ready {
-            self.queue_mut(no).wait = Wait::Idle;
+        if let Some(queue) = self.queues.get_mut(no as usize)
+            && queue.wait != Wait::Ready
+        {
+            queue.wait = Wait::Idle;
             self.consider(no, now);
         }
+    }
+
+    fn is_ready(&self, no: u32) -> bool {
+        self.queues.get(no as usize).is_some_and(|queue| queue.wait == Wait::Ready)
     }
 
     fn stand(&mut self, no: u32, wait: Wait, alarm: Time) {
@@ -320,11 +337,16 @@ impl State {
 
     /// The turn of a queue of the ready ring.
     fn try_grant(&mut self, no: u32, now: Time) -> Option<Grant> {
-        if self.queues.get(no as usize).is_none_or(|queue| queue.wait != Wait::Ready) {
+        if !self.is_ready(no) {
             return None;
         }
         self.queue_mut(no).wait = Wait::Idle;
         let woken_by = self.queue_mut(no).woken_by.take();
+        if let Some(Gate::Pool(pool)) = woken_by
+            && let Some(pool) = self.scheduler.pools.get_mut(pool as usize)
+        {
+            pool.claims -= 1;
+        }
         self.refresh_if_old(no, now);
         let more_due = self.promote(no, now);
         let (wait, alarm) = self.judge(no, now);
@@ -343,14 +365,16 @@ impl State {
                 reserved = true;
                 continue;
             }
-            self.park_at_pool(no, *pool, woken_by == Some(*pool));
-            self.pass_on(woken_by.filter(|other| other != pool), now);
+            self.park_at_pool(no, *pool, woken_by == Some(Gate::Pool(*pool)));
+            self.pass_on(woken_by.filter(|other| *other != Gate::Pool(*pool)), now);
             return None;
         }
         let (connects, messages) = (self.queue(no).connects, self.queue(no).messages);
         for bucket in [connects, messages].into_iter().flatten() {
-            if self.scheduler.buckets[bucket as usize].bucket.tokens(now) == 0 {
-                self.park_at_bucket(no, bucket, now);
+            let is_next = woken_by == Some(Gate::Bucket(bucket));
+            let shared = &mut self.scheduler.buckets[bucket as usize];
+            if shared.bucket.tokens(now) == 0 || !is_next && !shared.waiters.is_empty() {
+                self.park_at_bucket(no, bucket, is_next, now);
                 self.pass_on(woken_by, now);
                 return None;
             }
@@ -412,7 +436,7 @@ impl State {
         }
     }
 
-    /// A place in a pool is free: the queue that waits longest gets its turn.
+    /// A place in a pool is free: the queue that waits longest gets its turn, and the place is kept for it.
     pub fn wake_pool(&mut self, pool: u32, now: Time) {
         while self.scheduler.has_room(pool) {
             let Some(no) = self.scheduler.pools.get_mut(pool as usize).and_then(|pool| pool.waiters.pop_front()) else {
@@ -423,27 +447,32 @@ impl State {
                 continue; // It left the list long ago.
             }
             self.reconsider(no, now);
-            if self.queue(no).wait == Wait::Ready {
-                self.queue_mut(no).woken_by = Some(pool);
-                return;
+            if self.is_ready(no) {
+                self.queue_mut(no).woken_by = Some(Gate::Pool(pool));
+                self.scheduler.pools[pool as usize].claims += 1;
             }
         }
     }
 
     /// A woken queue did not use the place: the next one may.
-    fn pass_on(&mut self, pool: Option<u32>, now: Time) {
-        if let Some(pool) = pool {
+    fn pass_on(&mut self, gate: Option<Gate>, now: Time) {
+        // A bucket has an alarm for the next of its queues already.
+        if let Some(Gate::Pool(pool)) = gate {
             self.wake_pool(pool, now);
         }
     }
 
     // Buckets.
 
-    fn park_at_bucket(&mut self, no: u32, bucket: u32, now: Time) {
+    fn park_at_bucket(&mut self, no: u32, bucket: u32, was_first: bool, now: Time) {
         self.queue_mut(no).wait = Wait::Bucket(bucket);
         self.disarm(no);
         let shared = &mut self.scheduler.buckets[bucket as usize];
-        shared.waiters.push_back(no);
+        if was_first {
+            shared.waiters.push_front(no)
+        } else {
+            shared.waiters.push_back(no)
+        }
         if shared.alarm == Time::MAX {
             let alarm = shared.bucket.ready_at(1, now);
             shared.alarm = alarm;
@@ -462,7 +491,10 @@ impl State {
             self.steps += 1;
             if self.queues.get(no as usize).is_some_and(|queue| queue.wait == Wait::Bucket(bucket)) {
                 self.reconsider(no, now);
-                woken += u32::from(self.queue(no).wait == Wait::Ready);
+                if self.is_ready(no) {
+                    self.queue_mut(no).woken_by = Some(Gate::Bucket(bucket));
+                    woken += 1;
+                }
             }
         }
         let shared = &mut self.scheduler.buckets[bucket as usize];

@@ -12,7 +12,7 @@ use crate::names::{Names, QueueRef};
 use crate::operate::{Hold, Orphans, Scope};
 use crate::order::{List, Tree};
 use crate::permit::WaitCell;
-use crate::scheduler::{Scheduler, Wait};
+use crate::scheduler::{Gate, Scheduler, Wait};
 use crate::taken::Taken;
 use compact_str::CompactString;
 use hashbrown::HashTable;
@@ -27,6 +27,9 @@ const PROMOTE_MAX: u32 = 128;
 
 /// Empty queues that are kept for their counters and their memory of failures.
 const SPARE_QUEUES_MAX: usize = 16_384;
+
+/// Buckets of an index table that stay when it gets empty.
+const INDEX_SHRINK: usize = 1024;
 
 /// Tables of the index by id: each grows on its own, so that growing never touches all messages at once.
 const INDEX_SHARDS: usize = 64;
@@ -43,7 +46,8 @@ pub(crate) struct DomainQueue {
     pub in_flight: u32,
     /// No message of this queue was created before this.
     pub oldest: Time,
-    pub limits: Limits,
+    /// Shared with the queues that have the same ones.
+    pub limits: Arc<Limits>,
     pub generation: u64,
     pub pools: SmallVec<[u32; 3]>,
     pub messages: Option<u32>,
@@ -60,9 +64,9 @@ pub(crate) struct DomainQueue {
     pub idle: Vec<Arc<WaitCell>>,
     pub growth_at: Time,
     pub growth_left: u32,
-    pub defer: Option<(Time, crate::inspect::Reason)>,
-    /// The pool whose free place woke this queue, until its turn comes.
-    pub woken_by: Option<u32>,
+    pub defer: Option<(Time, crate::explain::Reason)>,
+    /// The gate whose free place or token woke this queue, until its turn comes.
+    pub woken_by: Option<Gate>,
     /// Connections in a row that ended before they asked for mail.
     pub fruitless: u32,
 
@@ -120,6 +124,8 @@ pub(crate) struct State {
     pub totals: Totals,
     pub settings: Arc<dyn Settings>,
     pub generation: u64,
+    /// The options read last: mostly those of the next queue too.
+    pub last_limits: Arc<Limits>,
     pub scheduler: Scheduler,
     pub holds: Vec<Arc<Hold>>,
     pub orphans: Orphans,
@@ -159,6 +165,7 @@ impl State {
             totals: Totals::default(),
             settings,
             generation,
+            last_limits: Arc::default(),
             scheduler,
             holds: Vec::new(),
             orphans: Orphans::default(),
@@ -205,7 +212,7 @@ impl State {
             delayed: Tree::EMPTY,
             in_flight: 0,
             oldest: Time::MAX,
-            limits: Limits::default(),
+            limits: self.last_limits.clone(),
             generation,
             pools: SmallVec::new(),
             messages: None,
@@ -287,9 +294,10 @@ impl State {
             && scope.domain.as_ref().is_none_or(|name| *name == self.names.domains[queue.domain as usize].name)
     }
 
-    /// Notes that a queue has nothing to do; the longest empty ones beyond `SPARE_QUEUES_MAX` are forgotten.
+    /// Notes that a queue has nothing to do; the longest empty ones beyond `SPARE_QUEUES_MAX` are forgotten. So a queue
+    /// without mail and connections may be gone after any step of the scheduler.
     pub fn note_if_spare(&mut self, no: u32) {
-        let queue = &mut self.queues[no as usize];
+        let Some(queue) = self.queues.get_mut(no as usize) else { return };
         if queue.total() > 0 || queue.connections > 0 || queue.spare || queue.wait != Wait::Idle {
             return;
         }
@@ -452,8 +460,13 @@ impl State {
         if queue.total() == 0 {
             queue.oldest = Time::MAX;
         }
-        if let Ok(found) = self.index[shard_of(slot.id)].find_entry(hash_of(slot.id), |other| *other == no) {
+        let shard = &mut self.index[shard_of(slot.id)];
+        if let Ok(found) = shard.find_entry(hash_of(slot.id), |other| *other == no) {
             found.remove();
+        }
+        if shard.num_buckets() > INDEX_SHRINK && shard.len() < shard.num_buckets() / 16 {
+            let slots = &self.slots;
+            shard.shrink_to(2 * shard.len(), |no| hash_of(slots[*no].id));
         }
         self.note_if_spare(slot.queue);
     }

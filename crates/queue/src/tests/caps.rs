@@ -1,8 +1,8 @@
 //! Caps on connections, growth, fairness, the reserve, sibling domains, hosts.
 
 use super::*;
+use crate::explain::Reason;
 use crate::hosts::HostBusy;
-use crate::inspect::Reason;
 use crate::limits::OwnerKey;
 use crate::permit::Deferral;
 use crate::throttle::Rate;

@@ -1,7 +1,8 @@
 //! Push, take, and the outcomes.
 
 use super::*;
-use crate::inspect::{MessageState, Reason};
+use crate::Reason;
+use crate::inspect::MessageState;
 use crate::retry::{EXCEEDED_TIME, Verdict};
 
 #[test]
@@ -147,14 +148,14 @@ fn a_batch_is_taken_together_first() {
         let member = |_| Summary { batch_id: Id(batch), ..world.summary("b", "d.example") };
         (0..count).map(member).map(|summary| (SpoolKey(summary.id.0 as u32), summary)).collect()
     };
-    assert_eq!(world.queue.push_all(batch(1, 3)), 3);
+    assert_eq!(world.queue.push_all(&batch(1, 3)), 3);
     // Two sessions whose pushes met.
     let mut first = batch(2, 2);
     let mut second = batch(3, 2);
     let late = first.remove(1);
-    world.queue.push_all(first);
-    world.queue.push_all([second.remove(0)]);
-    world.queue.push_all([late]);
+    world.queue.push_all(&first);
+    world.queue.push_all(&[second.remove(0)]);
+    world.queue.push_all(&[late]);
     let permit = world.connection().unwrap();
     let taken = world.queue.take(&permit, 2);
     assert!(taken.iter().all(|taken| taken.summary.batch_id == Id(1)));
@@ -170,8 +171,8 @@ fn take_batch_takes_siblings_and_nothing_else() {
         let member = |_| Summary { batch_id: Id(batch), ..world.summary("b", "d.example") };
         (0..count).map(member).map(|summary| (SpoolKey(summary.id.0 as u32), summary)).collect()
     };
-    world.queue.push_all(batch(1, 1));
-    world.queue.push_all(batch(2, 5));
+    world.queue.push_all(&batch(1, 1));
+    world.queue.push_all(&batch(2, 5));
     let permit = world.connection().unwrap();
     let sizes: Vec<usize> = (0..4)
         .map(|_| {

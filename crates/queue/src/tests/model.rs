@@ -58,7 +58,7 @@ fn op() -> impl Strategy<Value = Op> {
 }
 
 fn limits(kind: u8) -> Limits {
-    let base = Limits { connections_max: 3, eager: kind % 2 == 0, ..Limits::default() };
+    let base = Limits { connections_max: 3, eager: kind.is_multiple_of(2), ..Limits::default() };
     match kind {
         0 => base,
         1 => Limits { scope_max: Some((OwnerKey(1), 2)), ..base },

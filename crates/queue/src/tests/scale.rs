@@ -41,7 +41,7 @@ fn a_million_messages_take_little_memory_and_little_work() {
     };
     let place = at("pool-1", "domain-77.example");
     let scope = Scope::of(&place);
-    steps("one push and its delivery", 10, &|| {
+    steps("one push", 10, &|| {
         world.push("other", "idle.example");
     });
     steps("a thousand connections with ten messages each", 2_500, &|| {

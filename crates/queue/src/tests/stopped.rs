@@ -1,7 +1,8 @@
 //! Suspension, blackholes, and mail that expires where it lies.
 
 use super::*;
-use crate::inspect::{MessageState, Reason};
+use crate::Reason;
+use crate::inspect::MessageState;
 use crate::retry::{BLACKHOLED, EXCEEDED_TIME, EXPIRED, RetryRules};
 use crate::{Scope, Suspension};
 

@@ -1,7 +1,7 @@
 //! Message and connection throttles.
 
 use super::*;
-use crate::inspect::Reason;
+use crate::explain::Reason;
 use crate::limits::OwnerKey;
 use crate::throttle::Rate;
 
