@@ -5,12 +5,42 @@
 -- beyond the state (byte code, C modules, hooks, the registry).
 local host = ...
 
-local rawpcall, rawxpcall, rawtostring = pcall, xpcall, tostring
-local select, type, error, setmetatable, getmetatable = select, type, error, setmetatable, getmetatable
-local rawget, rawset, tonumber = rawget, rawset, tonumber
+local globals = _G
+local rawpcall, rawxpcall, rawtostring, rawerror, rawsetfenv = pcall, xpcall, tostring, error, setfenv
+local select, type, setmetatable, ipairs, unpack = select, type, setmetatable, ipairs, unpack
+local rawget, tonumber = rawget, tonumber
 local coroutine, debug, io, math, os, package, string, table = coroutine, debug, io, math, os, package, string, table
 local bit = bit
+local new_table = require("table.new")
 local error_text, pending = host.error_text, host.pending
+
+-- `error` counts the levels of the policy: frames of this file (its `pcall` and the like) are none.
+local function error(message, level)
+  if level == 0 or (type(message) ~= "string" and type(message) ~= "number") then rawerror(message, 0) end
+  local wanted, at = level or 1, 2
+  while wanted > 0 do
+    local info = debug.getinfo(at, "S")
+    if not info then break end
+    if info.short_src ~= "posthaste" then
+      wanted = wanted - 1
+      if wanted == 0 then rawerror(message, at) end
+    end
+    at = at + 1
+  end
+  rawerror(message, 0)
+end
+globals.error = error
+
+-- Functions of this file are as good as C functions: their environment is not a policy's to change.
+function setfenv(target, env)
+  if type(env) ~= "table" then
+    error("bad argument #2 to 'setfenv' (table expected, got " .. type(env) .. ")", 1)
+  end
+  if type(target) == "function" and debug.getinfo(target, "S").short_src == "posthaste" then
+    error("'setfenv' cannot change environment of given object", 1)
+  end
+  return rawsetfenv(target, env)
+end
 
 -- Errors of the engine's functions are userdata of the binding; a policy sees their text.
 local function readable(failure)
@@ -47,22 +77,32 @@ local function settle(co, ok, ...)
 end
 
 function coroutine.create(call)
+  if type(call) ~= "function" then error("bad argument #1 to 'create' (Lua function expected)", 1) end
   local co = create(call)
   own_tls[co] = {}
   return co
 end
 
-function coroutine.resume(co, ...) return settle(co, resume(co, ...)) end
+function coroutine.resume(co, ...)
+  if type(co) ~= "thread" then error("bad argument #1 to 'resume' (coroutine expected)", 1) end
+  return settle(co, resume(co, ...))
+end
 
+-- As in Lua 5.1, an error that leaves a wrapped coroutine gets the caller's place before it.
 local function unwrap(ok, ...)
   if ok then return ... end
-  local failure = ...
-  error(failure, 0)
+  error((...), 1)
 end
 
 function coroutine.wrap(call)
   local co = coroutine.create(call)
   return function(...) return unwrap(settle(co, resume(co, ...))) end
+end
+
+-- A hook is a coroutine of the engine: for the policy it is the main program.
+function coroutine.running()
+  local co = running()
+  if co and own_tls[co] then return co end
 end
 
 -- `_TLS` belongs to the session, or to the coroutine that a script made; `_OSTLS` to the process.
@@ -103,7 +143,7 @@ end
 function host.make_newindex(setters, class)
   return function(self, key, value)
     local setter = setters[key]
-    if setter == nil then error("cannot assign field '" .. rawtostring(key) .. "' of a " .. class, 2) end
+    if setter == nil then error("cannot assign field '" .. rawtostring(key) .. "' of a " .. class, 1) end
     setter(self, value)
   end
 end
@@ -112,10 +152,11 @@ end
 local helpers = host.helpers
 local rawloadstring = loadstring
 
-local function compile(source, name, shown)
-  local text, used = host.translate(source, shown or name)
+local function compile(source, name)
+  local text, used = host.translate(source, name)
   if not text then return nil, used end
-  local chunk, failure = rawloadstring(text, name)
+  -- The name of a chunk that is text is its first line; a long one is cut as Lua 5.1 cuts it.
+  local chunk, failure = rawloadstring(text, host.short_name(name))
   if not chunk or not used then return chunk, failure end
   local bound = {}
   for index = 1, #used do bound[index] = helpers[used[index]] end
@@ -123,10 +164,12 @@ local function compile(source, name, shown)
 end
 host.compile = compile
 
-function loadstring(source, name)
+function loadstring(...)
+  local source, name = ...
   if type(source) == "number" then source = rawtostring(source) end
   if type(source) ~= "string" then
-    error("bad argument #1 to 'loadstring' (string expected, got " .. (source == nil and "no value" or type(source)) .. ")", 2)
+    local got = select("#", ...) == 0 and "no value" or type(source)
+    error("bad argument #1 to 'loadstring' (string expected, got " .. got .. ")", 1)
   end
   return compile(source, name or source)
 end
@@ -143,7 +186,7 @@ function load(source, name)
     return compile(table.concat(pieces), name or "=(load)")
   end
   if type(source) == "string" then return compile(source, name or source) end
-  error("bad argument #1 to 'load' (function expected, got " .. (source == nil and "no value" or type(source)) .. ")", 2)
+  error("bad argument #1 to 'load' (function expected, got " .. (source == nil and "no value" or type(source)) .. ")", 1)
 end
 
 local function read(path)
@@ -202,24 +245,26 @@ debug.sethook = function() end
 debug.gethook = function() end
 debug.getregistry = function() return {} end
 debug.output = function(text) host.log(0, rawtostring(text)) end
-os.exit = function() error("os.exit is not available to a policy", 2) end
+os.exit = function() error("os.exit is not available to a policy", 1) end
 
 local environment = {}
 local rawgetenv = os.getenv
 os.getenv = function(name)
   local value = environment[name]
-  if value ~= nil then return value end
+  if value ~= nil then return value or nil end
   return rawgetenv(name)
 end
-os.setenv = function(name, value)
-  if type(name) ~= "string" then error("bad argument #1 to 'setenv' (string expected, got " .. type(name) .. ")", 2) end
-  environment[name] = value ~= nil and rawtostring(value) or nil
+os.setenv = function(name, value, overwrite)
+  if type(name) ~= "string" then error("bad argument #1 to 'setenv' (string expected, got " .. type(name) .. ")", 1) end
+  if overwrite ~= false or os.getenv(name) == nil then
+    environment[name] = value ~= nil and rawtostring(value) or false
+  end
   return true
 end
 
 math.mod = math.fmod
 string.gfind = string.gmatch
-table.setn = function() error("'setn' is obsolete", 2) end
+table.setn = function() error("'setn' is obsolete", 1) end
 _VERSION = "thrLua 5.1"
 
 local rawcollect = collectgarbage
@@ -237,8 +282,8 @@ end
 function print(...)
   local parts = {}
   for index = 1, select("#", ...) do
-    local text = tostring((select(index, ...)))
-    if type(text) ~= "string" then error("'tostring' must return a string to 'print'", 2) end
+    local text = globals.tostring((select(index, ...)))
+    if type(text) ~= "string" then error("'tostring' must return a string to 'print'", 1) end
     parts[index] = text
   end
   host.print(table.concat(parts, host.print_separator))
@@ -256,13 +301,25 @@ local function described(value, name)
   return "a " .. type(value) .. " value"
 end
 
+-- An operation that goes over several lines fails at its last line.
+local function fail(message, line)
+  local at = 2
+  while line do
+    local info = debug.getinfo(at, "S")
+    if not info then break end
+    if info.short_src ~= "posthaste" then rawerror(info.short_src .. ":" .. line .. ": " .. message, 0) end
+    at = at + 1
+  end
+  error(message, 1)
+end
+
 -- A handler is read raw from the metatable and called as it is.
 local function handler_of(value, event)
   local meta = debug.getmetatable(value)
   return meta and rawget(meta, event)
 end
 
-local function slow(operation, event, a, b, a_name, b_name)
+local function slow(operation, event, a, b, a_name, b_name, line)
   local x, y = tonumber(a), tonumber(b)
   if (type(a) == "number" or type(a) == "string") and (type(b) == "number" or type(b) == "string") and x and y then
     return wide(operation, x, y)
@@ -272,36 +329,36 @@ local function slow(operation, event, a, b, a_name, b_name)
   if handler ~= nil then return (handler(a, b)) end
   local wrong, name = b, b_name
   if not (type(a) == "number" or (type(a) == "string" and x)) then wrong, name = a, a_name end
-  error("attempt to perform bitwise operation on " .. described(wrong, name), 3)
+  fail("attempt to perform bitwise operation on " .. described(wrong, name), line)
 end
 
-function helpers.band(a, b, a_name, b_name)
+function helpers.band(a, b, a_name, b_name, line)
   if type(a) == "number" and type(b) == "number" and tobit(a) == a and tobit(b) == b then return band(a, b) end
-  return (slow("and", "__and", a, b, a_name, b_name))
+  return (slow("and", "__and", a, b, a_name, b_name, line))
 end
 
-function helpers.bor(a, b, a_name, b_name)
+function helpers.bor(a, b, a_name, b_name, line)
   if type(a) == "number" and type(b) == "number" and tobit(a) == a and tobit(b) == b then return bor(a, b) end
-  return (slow("or", "__or", a, b, a_name, b_name))
+  return (slow("or", "__or", a, b, a_name, b_name, line))
 end
 
-function helpers.bxor(a, b, a_name, b_name)
+function helpers.bxor(a, b, a_name, b_name, line)
   if type(a) == "number" and type(b) == "number" and tobit(a) == a and tobit(b) == b then return bxor(a, b) end
-  return (slow("xor", "__xor", a, b, a_name, b_name))
+  return (slow("xor", "__xor", a, b, a_name, b_name, line))
 end
 
-function helpers.shl(a, b, a_name, b_name)
+function helpers.shl(a, b, a_name, b_name, line)
   if type(a) == "number" and type(b) == "number" and tobit(a) == a and b >= 0 and b <= 20 and floor(b) == b then
     return a * 2 ^ b -- exact: below 2^53
   end
-  return (slow("shl", "__shl", a, b, a_name, b_name))
+  return (slow("shl", "__shl", a, b, a_name, b_name, line))
 end
 
-function helpers.shr(a, b, a_name, b_name)
+function helpers.shr(a, b, a_name, b_name, line)
   if type(a) == "number" and type(b) == "number" and tobit(a) == a and b >= 0 and b <= 31 and floor(b) == b then
     return arshift(a, b)
   end
-  return (slow("shr", "__shr", a, b, a_name, b_name))
+  return (slow("shr", "__shr", a, b, a_name, b_name, line))
 end
 
 function helpers.bnot(a, a_name)
@@ -310,10 +367,10 @@ function helpers.bnot(a, a_name)
   if x and (type(a) == "number" or type(a) == "string") then return wide("not", x, 0) end
   local handler = handler_of(a, "__not")
   if handler ~= nil then return (handler(a, a)) end
-  error("attempt to perform bitwise operation on " .. described(a, a_name), 2)
+  error("attempt to perform bitwise operation on " .. described(a, a_name), 1)
 end
 
-function helpers.intdiv(a, b, a_name, b_name)
+function helpers.intdiv(a, b, a_name, b_name, line)
   if type(a) == "number" and type(b) == "number" then return floor(a / b) end
   local x, y = tonumber(a), tonumber(b)
   if x and y and (type(a) == "number" or type(a) == "string") and (type(b) == "number" or type(b) == "string") then
@@ -326,7 +383,7 @@ function helpers.intdiv(a, b, a_name, b_name)
   end
   local wrong, name = b, b_name
   if not (type(a) == "number" or (type(a) == "string" and x)) then wrong, name = a, a_name end
-  error("attempt to perform arithmetic on " .. described(wrong, name), 2)
+  fail("attempt to perform arithmetic on " .. described(wrong, name), line)
 end
 
 -- The generic `for`: an object with `__iter` gives its own iterator.
@@ -340,7 +397,11 @@ end
 
 -- The implicit `arg` of Lua 5.0.
 function helpers.arg(...)
-  return { n = select("#", ...), ... }
+  local count = select("#", ...)
+  local arg = new_table(count, 1) -- sized, so that nils in it do not shorten it
+  for index = 1, count do arg[index] = (select(index, ...)) end
+  arg.n = count
+  return arg
 end
 
 helpers.tls = host.tls

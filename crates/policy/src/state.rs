@@ -87,6 +87,7 @@ fn host_functions(lua: &Lua, host: &Arc<Host>) -> mlua::Result<Table> {
             Ok(weak.upgrade().map_or(path.clone(), |host| host.shown_path(Path::new(&path))))
         })?,
     )?;
+    table.raw_set("short_name", lua.create_function(short_name)?)?;
     table.raw_set("translate", lua.create_function(translate)?)?;
     table.raw_set("wide", lua.create_function(wide)?)?;
     table.raw_set("package", lua.create_function(|lua, name: String| package(lua, &name))?)?;
@@ -109,6 +110,13 @@ fn translate(lua: &Lua, (source, name): (LuaString, LuaString)) -> mlua::Result<
             Ok((Value::Nil, Value::String(lua.create_string(format!("{chunk}:{}: {}", error.line, error.text))?)))
         }
     }
+}
+
+/// The name to compile a chunk under: LuaJIT cuts a long first line at another place than Lua 5.1, so ours is cut before.
+fn short_name(lua: &Lua, name: LuaString) -> mlua::Result<LuaString> {
+    let bytes = name.as_bytes();
+    let plain = matches!(bytes.first(), Some(b'@' | b'=')) || bytes.len() <= 43;
+    if plain { Ok(name.clone()) } else { lua.create_string(format!("={}", dialect::chunk_name(&bytes))) }
 }
 
 /// The bit operators on signed 64-bit integers, for what 32 bits do not hold.

@@ -198,7 +198,7 @@ impl<'a> Lexer<'a> {
         self.at += 1;
         loop {
             match self.peek(0) {
-                None => return Err(self.error(start, &format!("unfinished string near '{}'", self.near_or_end(start)))),
+                None => return Err(self.error(start, "unfinished string near '<eof>'")),
                 Some(b'\n' | b'\r') => {
                     return Err(self.error(start, &format!("unfinished string near '{}'", self.near(start))));
                 }
@@ -213,9 +213,9 @@ impl<'a> Lexer<'a> {
         }
     }
 
-    fn near_or_end(&self, start: usize) -> String {
-        let text = self.near(start);
-        if text.len() == 1 { "<eof>".to_owned() } else { text }
+    /// What Lua has read of a string when it meets a bad escape.
+    fn before(&self, start: usize, at: usize) -> String {
+        String::from_utf8_lossy(&self.source[start..at]).into_owned()
     }
 
     /// One escape sequence; those that LuaJIT refuses or reads otherwise are rewritten.
@@ -230,7 +230,7 @@ impl<'a> Lexer<'a> {
                 self.at += 1;
                 for _ in 0..2 {
                     if !self.peek(0).is_some_and(|byte| byte.is_ascii_hexdigit()) {
-                        return Err(self.error(at + 1, &format!("expected hex digit near '{}'", self.near(at))));
+                        return Err(self.error(at, &format!("expected hex digit near '{}'", self.before(start, at))));
                     }
                     self.at += 1;
                 }
@@ -244,11 +244,11 @@ impl<'a> Lexer<'a> {
                 let value = match (digits, value) {
                     (4 | 6 | 8, Some(value)) if value <= 0x7fff_ffff => value,
                     (8, Some(_)) => {
-                        return Err(self.error(at, &format!("escape sequence too large near '{}'", self.near(start))));
+                        return Err(self.error(at, &format!("escape sequence too large near '{}'", self.before(start, at))));
                     }
                     _ => {
                         let text = "expected either 4, 6 or 8 hex digits for unicode escape";
-                        return Err(self.error(at, &format!("{text} near '{}'", self.near(start))));
+                        return Err(self.error(at, &format!("{text} near '{}'", self.before(start, at))));
                     }
                 };
                 let bytes: Vec<String> = utf8(value).iter().map(|byte| format!("\\{byte:03}")).collect();
@@ -259,7 +259,7 @@ impl<'a> Lexer<'a> {
                 let value = self.source[self.at..self.at + digits].iter().fold(0, |n, d| n * 10 + u32::from(d - b'0'));
                 self.at += digits;
                 if value > 255 {
-                    return Err(self.error(at, &format!("escape sequence too large near '{}'", self.near(start))));
+                    return Err(self.error(at, &format!("escape sequence too large near '{}'", self.before(start, at))));
                 }
             }
             Some(_) => {

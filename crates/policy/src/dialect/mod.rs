@@ -62,19 +62,16 @@ fn free_prefix(source: &[u8]) -> String {
     prefix
 }
 
-/// A chunk's name as messages show it: `@file` and `=name` without their mark, else the source's first line.
+/// A chunk's name as messages show it: `@file` and `=name` without their mark, else the source's first line, cut as Lua 5.1 cuts.
 pub fn chunk_name(name: &[u8]) -> String {
-    const SHOWN_MAX: usize = 45;
-    let text = String::from_utf8_lossy(name);
-    match text.chars().next() {
-        Some('@' | '=') => text[1..].to_owned(),
-        _ => {
-            let line = text.split(['\n', '\r']).next().unwrap_or_default();
-            let short: String = line.chars().take(SHOWN_MAX).collect();
-            let dots = if short.len() < line.len() || line.len() < text.len() { "..." } else { "" };
-            format!("[string \"{short}{dots}\"]")
-        }
+    const SHOWN_MAX: usize = 43;
+    if let Some(b'@' | b'=') = name.first() {
+        return String::from_utf8_lossy(&name[1..]).into_owned();
     }
+    let line = name.split(|byte| matches!(byte, b'\n' | b'\r')).next().unwrap_or_default();
+    let shown = &line[..line.len().min(SHOWN_MAX)];
+    let dots = if shown.len() < name.len() { "..." } else { "" };
+    format!("[string \"{}{dots}\"]", String::from_utf8_lossy(shown))
 }
 
 /// Changes of the source, by place.
@@ -188,6 +185,8 @@ mod tests {
             ("local a = 1 return a & b", "local a = 1 return (__ph_band(a , b,\"local 'a'\",\"global 'b'\"))"),
             ("local a function f() return 1 | a end", "local a function f() return (__ph_bor(1 , a,nil,\"upvalue 'a'\")) end"),
             ("return t.x & 1", "return (__ph_band(t.x , 1,\"field 'x'\"))"),
+            ("x = a |\n b", "x = (__ph_bor(a ,\n b,\"global 'a'\",\"global 'b'\",2))"),
+            ("x = a\n| 1", "x = (__ph_bor(a\n, 1,\"global 'a'\",nil,2))"),
             ("return ~t.y", "return (__ph_bnot(t.y,\"field 'y'\"))"),
             ("return f() & t:m()", "return (__ph_band(f() , t:m()))"),
         ] {
@@ -240,13 +239,13 @@ mod tests {
             ("if x then", 1, 10, "'end' expected near '<eof>'"),
             ("if x then\n\nfoo(", 3, 5, "unexpected symbol near '<eof>'"),
             ("while x do\nlocal y\n", 3, 1, "'end' expected (to close 'while' at line 1) near '<eof>'"),
-            ("x = 'abc", 1, 5, "unfinished string near ''abc'"),
+            ("x = 'abc", 1, 5, "unfinished string near '<eof>'"),
             ("x = 'a\nb'", 1, 5, "unfinished string near ''a'"),
             ("x = [[abc", 1, 5, "unfinished long string near '<eof>'"),
             ("--[[ abc", 1, 1, "unfinished long comment near '<eof>'"),
             ("x = 08", 1, 5, "malformed number near '08'"),
-            ("x = '\\x4'", 1, 7, "expected hex digit near '\\x4'"),
-            ("x = '\\300'", 1, 6, "escape sequence too large near ''\\300'"),
+            ("x = 'a\\x4'", 1, 7, "expected hex digit near ''a'"),
+            ("x = '\\300'", 1, 6, "escape sequence too large near '''"),
             ("f", 1, 2, "'=' expected near '<eof>'"),
             ("break", 1, 1, "no loop to break near 'break'"),
             ("function f() return ... end", 1, 21, "cannot use '...' outside a vararg function near '...'"),

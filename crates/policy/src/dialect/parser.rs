@@ -443,7 +443,7 @@ impl Parser<'_> {
     /// An expression whose binary operators bind tighter than `limit`.
     fn sub_expression(&mut self, limit: u8) -> Result<Operand> {
         self.deeper(|this| {
-            let start = this.token.start;
+            let (start, line) = (this.token.start, this.token.line);
             let mut left = this.unary()?;
             while let Some(operator) = this.binary_operator() {
                 if operator.left <= limit {
@@ -452,11 +452,13 @@ impl Parser<'_> {
                 let (from, to) = (this.token.start, this.token.end);
                 this.advance()?;
                 let right = this.sub_expression(operator.right)?;
+                // Lua 5.1 gives the operation the line of its last token, LuaJIT a call that of its first.
+                let at = this.last_line;
                 if let Some(helper) = operator.helper {
                     let helper = this.helper(helper);
                     this.edits.open(start, format!("({helper}("));
                     this.edits.replace(from, to, ",");
-                    this.edits.close(this.last_end, format!("{}))", names(&left, &right)));
+                    this.edits.close(this.last_end, format!("{}))", names(&left, &right, (at != line).then_some(at))));
                 }
                 left = Operand::default();
             }
@@ -484,7 +486,7 @@ impl Parser<'_> {
             let helper = self.helper("bnot");
             self.edits.replace(start, end, "");
             self.edits.open(start, format!("({helper}("));
-            self.edits.close(self.last_end, format!("{}))", names(&operand, &Operand::default())));
+            self.edits.close(self.last_end, format!("{}))", names(&operand, &Operand::default(), None)));
             return Ok(Operand::default());
         }
         self.simple()
@@ -709,13 +711,14 @@ struct Operator {
     helper: Option<&'static str>,
 }
 
-/// The names of the operands as further arguments of a helper.
-fn names(left: &Operand, right: &Operand) -> String {
-    match (&left.name, &right.name) {
-        (None, None) => String::new(),
-        (Some(left), None) => format!(",\"{left}\""),
-        (None, Some(right)) => format!(",nil,\"{right}\""),
-        (Some(left), Some(right)) => format!(",\"{left}\",\"{right}\""),
+/// The names of the operands as further arguments of a helper, and the operation's line where it is not that of the call.
+fn names(left: &Operand, right: &Operand, line: Option<usize>) -> String {
+    let quoted = |operand: &Operand| operand.name.as_ref().map_or("nil".to_owned(), |name| format!("\"{name}\""));
+    match (&left.name, &right.name, line) {
+        (.., Some(line)) => format!(",{},{},{line}", quoted(left), quoted(right)),
+        (None, None, None) => String::new(),
+        (Some(_), None, None) => format!(",{}", quoted(left)),
+        (_, Some(_), None) => format!(",{},{}", quoted(left), quoted(right)),
     }
 }
 
