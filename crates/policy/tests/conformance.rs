@@ -1,0 +1,154 @@
+//! Runs `conformance/<table>.lua`: every function of the API has its block there, or this fails.
+
+mod common;
+
+use common::{Site, envelope, mailbox, recipient};
+use futures_util::future::BoxFuture;
+use ph_message::{Content, Envelope, Id, Time};
+use ph_policy::{HookCall, Inject, Message, Options, Policy, Routes, Session, SessionCounts};
+use std::collections::HashSet;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+struct Engine;
+
+impl SessionCounts for Engine {
+    fn count(&self, address: IpAddr, prefix: u8, service: &str) -> u64 {
+        match (address.to_string().as_str(), prefix, service.to_ascii_lowercase().as_str()) {
+            ("192.0.2.7", 32, "smtp") => 3,
+            ("192.0.2.7", 24, "smtp") => 24,
+            ("192.0.2.7", 32, "control") => 1,
+            _ => 0,
+        }
+    }
+}
+
+impl Routes for Engine {
+    fn binding(&self, name: &str) -> Option<String> {
+        match name {
+            "b1" => Some("g".to_owned()),
+            "default" => Some(String::new()),
+            _ => None,
+        }
+    }
+
+    fn choose(&self, group: &str) -> Option<String> {
+        (group == "g").then(|| "b1".to_owned())
+    }
+
+    fn gateway(&self, _: &str, _: &str) -> Option<String> {
+        None
+    }
+
+    fn delivery_method(&self, _: &str, _: &str) -> String {
+        "esmtp".to_owned()
+    }
+}
+
+impl Inject for Engine {
+    fn inject(&self, _: Envelope, _: Content) -> BoxFuture<'static, Result<Id, String>> {
+        Box::pin(async { Err("no".to_owned()) })
+    }
+}
+
+impl Options for Engine {
+    fn hostname(&self) -> String {
+        "mx.example".to_owned()
+    }
+}
+
+const RAW: &str = "Received: here\r\nX-A: 1\r\nSubject: hello\r\n there\r\nX-A: 2\r\nX-Word: =?UTF-8?Q?caf=C3=A9_x?=\r\n\r\na\r\nb\r\n";
+
+/// A session and a message as they are in the middle of a transaction.
+fn fixture(index: usize, with_content: bool) -> (Arc<Session>, Arc<Message>) {
+    let session = common::session();
+    {
+        let mut state = session.state.lock();
+        state.conn.set("block", index.to_string().into_bytes());
+        state.mess.set("mailfrom_domain", &b"Example.COM"[..]);
+        state.recipients = vec![recipient("a@x.example"), recipient("b@y.example")];
+    }
+    let mut envelope = envelope("a@b.c", "b@y.example");
+    envelope.sender = mailbox("Joe+x@Example.COM");
+    let content = with_content.then(|| Content::parse(RAW.into()));
+    let message = Message::in_session(envelope, content, &session);
+    (session, message)
+}
+
+async fn run(policy: &Policy, phase: &str, index: usize) {
+    let content = !["connect", "ehlo", "mailfrom", "rcptto", "rcptto_list"].contains(&phase);
+    let (session, message) = fixture(index, content);
+    session.begin_phase(if phase == "connect" { 220 } else { 250 });
+    let (session, message) = (&session, &message);
+    let call = match phase {
+        "connect" => HookCall::ValidateConnect { session },
+        "ehlo" => HookCall::ValidateEhlo { command: b"EHLO mail.example\r\n", session },
+        "mailfrom" => {
+            HookCall::ValidateMailfrom { command: b"MAIL FROM:<Joe+x@Example.COM>\r\n", session, message }
+        }
+        "rcptto" => HookCall::ValidateRcptto { message, command: b"RCPT TO:<b@y.example>\r\n", session },
+        "rcptto_list" => HookCall::ValidateRcpttoList { session, message },
+        "data" => HookCall::ValidateData { message, session },
+        "data_spool" => HookCall::ValidateDataSpool { message, session },
+        "list_final" => HookCall::ValidateRcpttoListFinal { session, message },
+        "each_rcpt" => HookCall::ValidateDataSpoolEachRcpt { message, session },
+        "set_binding" => HookCall::ValidateSetBinding { message },
+        "queue" => HookCall::CoreLogDeliveryV1 { message, domain: "y.example", now: Time::from_secs(1), note: "" },
+        other => panic!("no phase is named {other}"),
+    };
+    policy.call(&call).await.unwrap();
+}
+
+#[tokio::test]
+async fn every_function_does_what_its_block_says() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
+    let harness = std::fs::read_to_string(folder.join("harness.lua")).unwrap();
+    let mut proved = HashSet::new();
+    let mut failures = Vec::new();
+    for table in ["accept", "message", "misc", "string", "validation"] {
+        let source = std::fs::read_to_string(folder.join(format!("{table}.lua"))).unwrap();
+        let mut site = Site::with(&[("harness", &harness), (table, &source)]);
+        let file = site.folder.path().join("data");
+        std::fs::write(&file, b"one\0two\r\n").unwrap();
+        let prelude = format!("data_file = {:?}", file.display().to_string());
+        std::fs::write(site.folder.path().join("harness.lua"), format!("{prelude} {harness}")).unwrap();
+        let engine = Arc::new(Engine);
+        site.services.sessions = engine.clone();
+        site.services.routes = engine.clone();
+        site.services.inject = engine.clone();
+        site.services.options = engine;
+        let policy = site.load().await;
+        let blocks: Vec<(usize, String, String)> = site
+            .log
+            .all()
+            .iter()
+            .filter_map(|line| line.strip_prefix("block "))
+            .map(|line| {
+                let mut words = line.splitn(3, ' ');
+                let index = words.next().unwrap().parse().unwrap();
+                (index, words.next().unwrap().to_owned(), words.next().unwrap().to_owned())
+            })
+            .collect();
+        assert!(!blocks.is_empty(), "{table}");
+        for (index, phase, name) in blocks {
+            if phase != "load" {
+                run(&policy, &phase, index).await;
+            }
+            let lines = site.log.all();
+            if !lines.iter().any(|line| *line == format!("ok {index}")) {
+                let why = lines.iter().find(|line| line.starts_with(&format!("failed {index} ")));
+                failures.push(format!("{name} ({phase}): {}", why.map_or("did not run", String::as_str)));
+            }
+            proved.insert(name);
+        }
+    }
+    let functions = ph_policy::lua_api_json();
+    for function in functions.as_array().unwrap() {
+        let name = function["name"].as_str().unwrap();
+        if !proved.contains(name) {
+            failures.push(format!("{name} has no block"));
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
