@@ -1,0 +1,441 @@
+//! What the console's commands look at and act on: traits that the rooms, or the binary, fill.
+//!
+//! `Queues` is the mail in the queues, `Configuration` the configuration being edited, `Server` everything else of the
+//! process. Methods with a body are for what a server may not have; their answer then says so.
+
+use ph_eventlog::{Clock, EventLog};
+use ph_message::{DeliveryState, Envelope, Id, Time};
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// A boxed future: what the methods of these traits return.
+pub type Later<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+
+/// Everything a control session needs.
+pub struct Services {
+    pub log: EventLog,
+    pub clock: Clock,
+    pub queues: Arc<dyn Queues>,
+    pub configuration: Arc<dyn Configuration>,
+    pub server: Arc<dyn Server>,
+}
+
+/// Which messages a command means; everything that is set must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selection {
+    pub group: Option<String>,
+    pub binding: Option<String>,
+    /// The routing domain, lower case.
+    pub domain: Option<String>,
+    /// Key and value of the message context.
+    pub meta: Option<(String, String)>,
+    /// Name and value of a header; the value is compared with the physical line.
+    pub header: Option<(String, String)>,
+}
+
+/// One queue: a domain within a binding.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QueueRow {
+    pub group: String,
+    pub binding: String,
+    pub domain: String,
+    pub connections: u64,
+    pub active: u64,
+    pub delayed: u64,
+    /// Messages that are being delivered.
+    pub in_flight: u64,
+    pub deliveries: u64,
+    pub failures: u64,
+    pub transient_failures: u64,
+    pub receptions: u64,
+}
+
+/// A message as lists show it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MessageRow {
+    pub id: Id,
+    pub binding: String,
+    pub domain: String,
+    pub active: bool,
+    pub created: Time,
+    pub sender: String,
+    pub recipient: String,
+}
+
+/// Everything about one message.
+#[derive(Clone, Debug)]
+pub struct MessageDetails {
+    pub envelope: Arc<Envelope>,
+    pub state: DeliveryState,
+    /// The header block and, if it was asked for and is held in memory, the body.
+    pub head: Vec<u8>,
+    pub body: Vec<u8>,
+}
+
+/// Why nothing could be done with a message.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    #[error("Message {0} not found.")]
+    NotFound(Id),
+    #[error("Message {0} is being delivered.")]
+    InDelivery(Id),
+    #[error("Message {id} cannot be read: {reason}")]
+    Unreadable { id: Id, reason: String },
+}
+
+/// How messages are failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// No DSN is made.
+    pub quiet: bool,
+    /// The text for log and DSN, with its code.
+    pub text: String,
+}
+
+/// What a queue search asks for; everything that is set must fit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Find {
+    pub sender: Option<String>,
+    pub recipient: Option<String>,
+    pub domain: Option<String>,
+    pub binding: Option<String>,
+    pub limit: usize,
+}
+
+/// The messages in the queues.
+pub trait Queues: Send + Sync {
+    /// The queues of a selection (its filters on messages are ignored), sorted by domain, then group and binding.
+    fn rows(&self, selection: &Selection) -> Vec<QueueRow>;
+
+    /// Messages of a selection, those that are due first. `active`: only due or only delayed ones.
+    fn messages<'a>(
+        &'a self,
+        selection: &'a Selection,
+        active: Option<bool>,
+        limit: usize,
+        offset: usize,
+    ) -> Later<'a, Vec<MessageRow>>;
+
+    /// Up to `limit` messages of a selection, and how many there are.
+    fn matching<'a>(&'a self, selection: &'a Selection, limit: usize) -> Later<'a, (Vec<MessageRow>, u64)>;
+
+    fn details(&self, id: Id, with_body: bool) -> Later<'_, Result<MessageDetails, MessageError>>;
+
+    /// The message is due now.
+    fn retry(&self, id: Id) -> Result<(), MessageError>;
+
+    fn fail_one<'a>(&'a self, id: Id, failure: &'a Failure) -> Later<'a, Result<(), MessageError>>;
+
+    /// Returns how many messages were failed.
+    fn fail<'a>(&'a self, selection: &'a Selection, failure: &'a Failure) -> Later<'a, u64>;
+
+    /// Delayed messages become due. Returns how many.
+    fn flush<'a>(&'a self, selection: &'a Selection) -> Later<'a, u64>;
+
+    /// Due messages wait for so long. Returns how many.
+    fn delay<'a>(&'a self, selection: &'a Selection, span: Duration) -> Later<'a, u64>;
+
+    /// Messages go to another routing domain. Returns how many.
+    fn reroute<'a>(&'a self, selection: &'a Selection, domain: &'a str) -> Later<'a, u64>;
+
+    /// The set_binding hooks run again. Returns how many messages were rebound.
+    fn rebind<'a>(&'a self, selection: &'a Selection) -> Later<'a, u64>;
+
+    fn find<'a>(&'a self, find: &'a Find) -> Later<'a, Vec<MessageRow>>;
+
+    /// Why a message is not being delivered at this moment: label and value for each thing that counts.
+    fn explain(&self, id: Id) -> Result<Vec<(String, String)>, MessageError>;
+
+    /// No more attempts for a selection (domain, binding, group), until `until` if it is set.
+    fn suspend(&self, selection: &Selection, until: Option<Time>, note: &str) -> Result<(), String>;
+
+    /// Whether a suspension of exactly this selection was there.
+    fn resume(&self, selection: &Selection) -> bool;
+
+    /// The suspensions in force, one line each.
+    fn suspensions(&self) -> Vec<String>;
+}
+
+/// The configuration as a whole: makes one editor for each control session.
+pub trait Configuration: Send + Sync {
+    fn session(&self) -> Box<dyn ConfigSession>;
+
+    /// `binding NAME` of the configuration, with their groups.
+    fn bindings(&self) -> Vec<(String, String)>;
+}
+
+/// Lines to show, or the reason why nothing changed.
+pub type ConfigResult = Result<String, String>;
+
+/// One control session's view of the configuration: its transaction, if it has begun one. Dropping it rolls back.
+///
+/// `words` is what stands behind the verb, quotes resolved.
+pub trait ConfigSession: Send {
+    /// The text of the options where they are set, `Option 'X' is not set in scope 'Y'.` otherwise.
+    fn get(&mut self, words: &[String]) -> ConfigResult;
+    /// With fallback and default.
+    fn eval(&mut self, words: &[String]) -> ConfigResult;
+    fn set<'a>(&'a mut self, words: &'a [String]) -> Later<'a, ConfigResult>;
+    fn unset<'a>(&'a mut self, words: &'a [String]) -> Later<'a, ConfigResult>;
+    fn show(&mut self, words: &[String]) -> ConfigResult;
+    fn show_recurse(&mut self, words: &[String]) -> ConfigResult;
+    fn locate(&mut self, scope: &str, pattern: Option<&str>) -> ConfigResult;
+    fn begin(&mut self, from_scratch: bool) -> ConfigResult;
+    /// The changes of the transaction as `set` and `unset` commands.
+    fn replay(&mut self) -> ConfigResult;
+    fn commit(&mut self) -> Later<'_, ConfigResult>;
+    fn rollback(&mut self) -> ConfigResult;
+    fn reload<'a>(&'a mut self, path: Option<&'a str>) -> Later<'a, ConfigResult>;
+    fn writeback(&mut self, path: Option<&str>) -> ConfigResult;
+}
+
+/// A connection that somebody made to us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InboundSession {
+    pub fd: i32,
+    /// `SMTP`, `Control`, `HTTP`.
+    pub service: &'static str,
+    /// `None` for a unix socket.
+    pub remote: Option<SocketAddr>,
+    pub state: String,
+    /// In this state for so long.
+    pub since: Duration,
+}
+
+/// A connection that we made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OutboundSession {
+    pub fd: i32,
+    pub host: String,
+    pub remote: IpAddr,
+    pub binding: String,
+    pub domain: String,
+    /// Text of the stage.
+    pub state: String,
+    pub since: Duration,
+}
+
+/// How a domain is reached.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DomainRoute {
+    pub ttl_s: u64,
+    pub hosts: Vec<RouteHost>,
+    /// Consecutive connections that failed.
+    pub failures: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct RouteHost {
+    pub preference: u16,
+    pub name: String,
+    pub ttl_s: u64,
+    pub addresses: Vec<RouteAddress>,
+    /// Other domains that use the host, with its preference there.
+    pub also: Vec<(String, u16)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct RouteAddress {
+    pub address: IpAddr,
+    /// It is considered down.
+    pub down: bool,
+    /// It is the one in use.
+    pub current: bool,
+    pub connect_ms: f64,
+    pub delivery_ms: f64,
+    pub since_failure: Option<Duration>,
+}
+
+/// Numbers of the resolver for one record type.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DnsTypeStats {
+    pub record_type: &'static str,
+    pub queries: u64,
+    pub timeouts: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct DnsStats {
+    pub types: Vec<DnsTypeStats>,
+    pub pending: u64,
+    pub cache_entries: u64,
+    pub cache_hits: u64,
+    pub cache_misses: u64,
+}
+
+/// A pool of threads.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Pool {
+    pub name: String,
+    pub concurrency: u64,
+    pub invocations: u64,
+    pub average_concurrency: f64,
+    /// Percent.
+    pub saturation: f64,
+    pub average_ms: f64,
+    pub queued: u64,
+    pub threads: u64,
+}
+
+/// A cache.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Cache {
+    pub name: String,
+    pub capacity: u64,
+    pub entries: u64,
+    pub hits: u64,
+    pub misses: u64,
+    pub stores: u64,
+    pub forced: u64,
+    pub expired: u64,
+    pub evicted: u64,
+}
+
+/// A counter of policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PolicyCounter {
+    pub path: String,
+    pub value: i64,
+    pub reset_at: Option<Time>,
+    /// `relaxed`.
+    pub semantics: String,
+}
+
+/// What is done with a policy counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CounterChange {
+    Create,
+    Add(i64),
+    Reset,
+    Remove,
+}
+
+/// A module of the configuration.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Module {
+    pub scope: String,
+    pub instance: Option<String>,
+    pub enabled: bool,
+    /// `Logger`, `Singleton`, `Generic` …
+    pub api: String,
+    pub name: String,
+    pub description: String,
+}
+
+/// A command that a policy or a module registered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// Words apart by one blank.
+    pub name: String,
+    pub help: String,
+}
+
+/// The rest of the process.
+pub trait Server: Send + Sync {
+    fn version(&self) -> &str;
+
+    fn build_date(&self) -> &str;
+
+    /// The process runs and answers. An error says what is broken for good.
+    fn live(&self) -> Result<(), String>;
+
+    /// Mail can be accepted. An error says why not (yet, or any more).
+    fn ready(&self) -> Result<(), String>;
+
+    /// Begins an orderly end.
+    fn shutdown(&self);
+
+    fn inbound(&self) -> Vec<InboundSession>;
+
+    fn outbound(&self) -> Vec<OutboundSession>;
+
+    /// `None`: nothing is known of the domain.
+    fn route<'a>(&'a self, domain: &'a str) -> Later<'a, Option<DomainRoute>>;
+
+    /// Forgets what is known about how to reach a domain, or all.
+    fn refresh(&self, domain: Option<&str>);
+
+    fn dns_stats(&self) -> DnsStats;
+
+    /// Records in the cache; `None`: there is nothing.
+    fn dns_cached(&self, name: &str, record_type: &str) -> Result<Option<Vec<String>>, String>;
+
+    /// Starts a look-up whose result lands in the cache.
+    fn dns_submit(&self, name: &str, record_type: &str) -> Result<(), String>;
+
+    fn pools(&self) -> Vec<Pool>;
+
+    fn caches(&self) -> Vec<Cache>;
+
+    /// Memory by purpose, octets.
+    fn memory(&self) -> Vec<(String, u64)>;
+
+    fn modules(&self) -> Vec<Module>;
+
+    /// Name and signature of every hook.
+    fn hooks(&self) -> Vec<(String, String)>;
+
+    fn counters(&self) -> Vec<PolicyCounter>;
+
+    fn change_counter(&self, path: &str, change: CounterChange) -> Result<i64, String>;
+
+    /// Messages held in memory whole.
+    fn resident_messages(&self) -> u64;
+
+    /// Name and value of the counters of DKIM and kin; `None`: this server signs nothing.
+    fn signing_stats(&self) -> Option<Vec<(String, u64)>> {
+        None
+    }
+
+    fn reset_signing_stats(&self) {}
+
+    /// TLS contexts in use, one line each.
+    fn tls_contexts(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Certificates and keys are read anew for new sessions.
+    fn flush_tls(&self) -> Result<(), String> {
+        Err("There is no TLS cache to flush.".to_owned())
+    }
+
+    /// New keys for session tickets.
+    fn rekey_tls(&self) -> Result<(), String> {
+        Err("There are no TLS session keys.".to_owned())
+    }
+
+    /// Writes the SMTP dialogues of a binding and domain (`*`: all) to a file; returns the tracer's number.
+    fn trace_add(&self, _binding: &str, _domain: &str, _path: &str) -> Result<u32, String> {
+        Err("SMTP tracing is not available.".to_owned())
+    }
+
+    /// Number, binding, domain and file of every tracer.
+    fn traces(&self) -> Vec<(u32, String, String, String)> {
+        Vec::new()
+    }
+
+    fn trace_remove(&self, _number: u32) -> bool {
+        false
+    }
+
+    /// Commands that policies (`msys.registerControl`) and modules added.
+    fn extensions(&self) -> Vec<Extension> {
+        Vec::new()
+    }
+
+    /// Runs one of `extensions`. `instance` is what stood behind the colon of its first word.
+    fn run_extension<'a>(
+        &'a self,
+        name: &'a str,
+        _instance: Option<&'a str>,
+        _arguments: &'a [String],
+    ) -> Later<'a, Result<String, String>> {
+        Box::pin(async move { Err(format!("'{name}' is gone.")) })
+    }
+
+    /// Writes the effective configuration as text.
+    fn configuration_text(&self) -> String;
+}
