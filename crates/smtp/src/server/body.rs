@@ -3,7 +3,8 @@
 //!
 //! Only CRLF "." CRLF ends a DATA. Were a bare LF or CR to end one, a peer that thinks otherwise could smuggle a second
 //! message past us. So a *dot line* (a single dot between two line ends of any kind, NULs in between or not) that is not
-//! that end is refused or repaired into a plain line with a dot in it; no such sequence is ever stored. The first fault is
+//! that end is refused or repaired into a plain line with a dot in it; no such sequence is ever stored, not even one that
+//! transparency would uncover. The first fault is
 //! kept, and the data is read to its true end all the same, so that content is never taken for commands.
 
 use super::handler::{BodyFault, LoneLf};
@@ -49,6 +50,8 @@ pub enum Progress {
 enum Before {
     /// CRLF on the wire; written.
     Crlf,
+    /// As `Crlf`, and the dot that makes a line transparent was taken away: the dot that follows is content.
+    Stuffed,
     /// A lone CR or LF, which was written as CRLF.
     Repaired,
     /// A lone one that is written as it is, unless it turns out to begin a dot line.
@@ -70,6 +73,8 @@ enum State {
     DotCr(Before),
     /// A line end and a dot with NULs before or after it: a fault if a line end follows.
     DotNul,
+    /// A line end, the dot of transparency (not written), and NULs: as `DotNul` on the wire, as `LineStartNul` in the content.
+    ClearedNul,
     End,
 }
 
@@ -146,10 +151,10 @@ impl BodyReader {
         }
         match self.state {
             State::LineStart(before) => self.release(before, body),
-            State::Dot(Before::Crlf) => self.push(b".", body),
+            State::Dot(Before::Crlf | Before::Stuffed) => self.push(b".", body),
             State::Dot(before) => self.dot_line(before, false, body),
             State::DotCr(before) => self.dot_line(before, true, body),
-            State::DotNul => self.fail(BodyFault::LoneLfInBody),
+            State::DotNul | State::ClearedNul => self.fail(BodyFault::LoneLfInBody),
             State::Text | State::TextCr | State::LineStartNul | State::End => {}
         }
         self.state = State::End;
@@ -206,15 +211,17 @@ impl BodyReader {
                     self.dot_line(before, true, body);
                     self.state = State::LineStart(Before::Repaired);
                 }
+                b'.' if self.dotted && before == Before::Crlf => self.state = State::Dot(Before::Stuffed),
                 _ => {
                     self.release(before, body);
                     // RFC 5321 section 4.5.2: the first dot of a line is not content.
-                    if !(self.dotted && before == Before::Crlf) {
+                    let cleared = self.dotted && before == Before::Crlf;
+                    if !cleared {
                         self.push(b".", body);
                     }
                     if byte == 0 {
                         self.push(&[0], body);
-                        self.state = State::DotNul;
+                        self.state = if cleared { State::ClearedNul } else { State::DotNul };
                     } else {
                         self.text(byte, body);
                     }
@@ -222,7 +229,7 @@ impl BodyReader {
             },
             State::DotCr(before) if byte == b'\n' => match before {
                 Before::Crlf if self.dotted => self.state = State::End,
-                Before::Crlf => {
+                Before::Crlf | Before::Stuffed => {
                     self.push(b".", body);
                     self.line_end(body);
                 }
@@ -236,8 +243,12 @@ impl BodyReader {
                 self.state = State::LineStart(Before::Repaired);
                 self.step(byte, body); // at the start of a line: one level deep
             }
-            State::DotNul => match byte {
+            State::DotNul | State::ClearedNul => match byte {
                 0 => self.push(&[0], body),
+                b'.' if self.state == State::ClearedNul => {
+                    self.push(b".", body);
+                    self.state = State::DotNul;
+                }
                 b'\r' | b'\n' => {
                     self.fail(BodyFault::LoneLfInBody);
                     self.text(byte, body);
@@ -282,7 +293,7 @@ impl BodyReader {
 
     fn release(&mut self, before: Before, body: &mut Vec<u8>) {
         match before {
-            Before::Crlf | Before::Repaired => {}
+            Before::Crlf | Before::Stuffed | Before::Repaired => {}
             Before::HeldCr => self.push(b"\r", body),
             Before::HeldLf => self.push(b"\n", body),
         }
