@@ -9,7 +9,9 @@ use std::net::SocketAddr;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Client {
     /// A unix socket; the user name of the peer's uid.
-    Local { user: String },
+    Local {
+        user: String,
+    },
     Remote(SocketAddr),
 }
 

@@ -12,9 +12,13 @@ use md5::{Digest, Md5};
 pub enum Step {
     /// Text to send; the client goes on.
     Ask(String),
-    Passed { user: String },
+    Passed {
+        user: String,
+    },
     /// `user` as far as it is known.
-    Failed { user: String },
+    Failed {
+        user: String,
+    },
     /// The words make no sense here; not counted as a failure.
     Refused(&'static str),
 }
@@ -103,7 +107,8 @@ fn plain(text: &str) -> String {
 
 fn check_digest(answer: &str, realm: &str, nonce: &str, users: Option<&DigestUsers>) -> Step {
     let fields = fields(answer);
-    let field = |name: &str| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
+    let field =
+        |name: &str| fields.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str());
     let user = field("username").unwrap_or_default().to_owned();
     let wanted = || -> Option<String> {
         let digest_uri = field("digest-uri")?;
@@ -285,7 +290,10 @@ mod tests {
     fn a_mechanism_without_users_is_refused() {
         let mut exchange = Exchange::default();
         for words in ["DIGEST-MD5", "LOGIN", "PLAIN", "", "response"] {
-            assert!(matches!(exchange.command(words, &Mechanisms::default(), String::new), Step::Refused(_)), "{words}");
+            assert!(
+                matches!(exchange.command(words, &Mechanisms::default(), String::new), Step::Refused(_)),
+                "{words}"
+            );
         }
     }
 }

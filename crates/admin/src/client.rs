@@ -169,7 +169,11 @@ mod tests {
 
     #[test]
     fn addresses_in_all_forms() {
-        let tcp = |user: Option<&str>, host: &str, port| Address::Tcp { user: user.map(str::to_owned), host: host.into(), port };
+        let tcp = |user: Option<&str>, host: &str, port| Address::Tcp {
+            user: user.map(str::to_owned),
+            host: host.into(),
+            port,
+        };
         for (text, wanted) in [
             ("/tmp/2025", Address::Unix("/tmp/2025".into())),
             ("localhost:2025", tcp(None, "localhost", 2025)),

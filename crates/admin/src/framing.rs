@@ -6,9 +6,6 @@
 //!
 //! Source: the protocol that public clients of Momentum's console speak. Replies come one for each request, in order.
 
-/// Longest reply that a frame of type 1 can hold.
-pub const SHORT_MAX: usize = u16::MAX as usize;
-
 /// Longest reply that a client takes: more would only be a server gone mad.
 pub const REPLY_MAX: usize = 256 << 20;
 

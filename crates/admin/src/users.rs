@@ -50,7 +50,11 @@ impl UserFile {
         let small = std::fs::metadata(&self.path).is_ok_and(|meta| meta.len() <= FILE_MAX);
         let text = if small { std::fs::read(&self.path).unwrap_or_default() } else { Vec::new() };
         let text = String::from_utf8_lossy(&text);
-        text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')).map(str::to_owned).collect()
+        text.lines()
+            .map(str::trim)
+            .filter(|line| !line.is_empty() && !line.starts_with('#'))
+            .map(str::to_owned)
+            .collect()
     }
 }
 
@@ -100,13 +104,14 @@ impl LoginUsers {
             Scheme::File => {
                 line.split_once(':').is_some_and(|(name, stored)| name == user && same(stored.as_bytes(), password))
             }
-            Scheme::Digest => line.split_once(':').and_then(|(name, rest)| rest.split_once(':').map(|rest| (name, rest))).is_some_and(
-                |(name, (realm, stored))| {
+            Scheme::Digest => line
+                .split_once(':')
+                .and_then(|(name, rest)| rest.split_once(':').map(|rest| (name, rest)))
+                .is_some_and(|(name, (realm, stored))| {
                     let secret = digest_secret(user, realm, password);
                     name == user
                         && HEXLOWER_PERMISSIVE.decode(stored.as_bytes()).is_ok_and(|stored| same(&stored, &secret))
-                },
-            ),
+                }),
             Scheme::Groups => false,
         })
     }

@@ -228,8 +228,7 @@ async fn explain(context: &mut Context, words: Words) -> Outcome {
     for (label, value) in &lines {
         doc.push_line(&format!("{label:>22}: {value}"));
     }
-    let items = lines.iter().map(|(label, value)| {
-        Data::map([("@name", label.as_str().into()), ("#", value.as_str().into())])
-    });
+    let items =
+        lines.iter().map(|(label, value)| Data::map([("@name", label.as_str().into()), ("#", value.as_str().into())]));
     Ok(doc.with(Data::list("Fact", items.collect::<Vec<_>>())))
 }

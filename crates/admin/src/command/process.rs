@@ -43,7 +43,8 @@ async fn help(context: &mut Context, words: Words) -> Outcome {
     for (usage, text) in &lines {
         doc.push_line(&format!("{usage:width$}  {text}"));
     }
-    let items = lines.iter().map(|(usage, text)| Data::map([("Usage", usage.as_str().into()), ("Help", text.as_str().into())]));
+    let items =
+        lines.iter().map(|(usage, text)| Data::map([("Usage", usage.as_str().into()), ("Help", text.as_str().into())]));
     Ok(doc.with(Data::list("Command", items.collect::<Vec<_>>())))
 }
 
@@ -58,9 +59,7 @@ async fn version(context: &mut Context, words: Words) -> Outcome {
         doc.push_line(&format!("# {line}"));
     }
     doc.push_line("# Copyright the Posthaste authors, Apache License 2.0");
-    Ok(doc
-        .line(border)
-        .with(Data::map([("Posthaste", version.into()), ("Compatible", "ecelerity 3.6".into())])))
+    Ok(doc.line(border).with(Data::map([("Posthaste", version.into()), ("Compatible", "ecelerity 3.6".into())])))
 }
 
 async fn sysinfo(context: &mut Context, words: Words) -> Outcome {
@@ -207,4 +206,3 @@ async fn quit(context: &mut Context, _: Words) -> Outcome {
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, CommandError> {
     tokio::task::spawn_blocking(work).await.map_err(|error| CommandError::failed(error.to_string()))
 }
-

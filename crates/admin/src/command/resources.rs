@@ -27,7 +27,11 @@ async fn threads(context: &mut Context, words: Words) -> Outcome {
         if at > 0 {
             doc.push_line("");
         }
-        doc.push_line(&format!("{} thread pool: concurrency {}", pool.name.replace(char::is_whitespace, "_"), pool.concurrency));
+        doc.push_line(&format!(
+            "{} thread pool: concurrency {}",
+            pool.name.replace(char::is_whitespace, "_"),
+            pool.concurrency
+        ));
         let fields = [
             ("Total invocations", pool.invocations.to_string()),
             ("Observed average concurrency", format!("{:.2}", pool.average_concurrency)),
@@ -135,9 +139,9 @@ async fn hooks(context: &mut Context, words: Words) -> Outcome {
         doc.push_line(name);
         doc.push_line(&format!("\t{signature}"));
     }
-    let items = hooks.iter().map(|(name, signature)| {
-        Data::map([("@name", name.as_str().into()), ("#", signature.as_str().into())])
-    });
+    let items = hooks
+        .iter()
+        .map(|(name, signature)| Data::map([("@name", name.as_str().into()), ("#", signature.as_str().into())]));
     Ok(doc.with(Data::list("Hook", items.collect::<Vec<_>>())))
 }
 

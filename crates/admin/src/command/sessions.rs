@@ -194,9 +194,6 @@ mod tests {
             ["10.1.2.3", "10.1.9.9", "10.2.0.1", "fd82::1"].iter().map(|text| text.parse().unwrap()).collect();
         let nets: Vec<(String, usize)> =
             tally(&addresses, 16).into_iter().map(|(net, inner)| (net.to_string(), inner.len())).collect();
-        assert_eq!(
-            nets,
-            [("10.1.0.0/16".to_owned(), 2), ("10.2.0.0/16".to_owned(), 1), ("fd82::/16".to_owned(), 1)]
-        );
+        assert_eq!(nets, [("10.1.0.0/16".to_owned(), 2), ("10.2.0.0/16".to_owned(), 1), ("fd82::/16".to_owned(), 1)]);
     }
 }
