@@ -167,4 +167,4 @@ fn common_name(name: &X509Name<'_>) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
