@@ -181,11 +181,8 @@ impl Parser {
             Kind::Word | Kind::Quoted => self.after_scalar(name),
             _ => {
                 let found = describe(self.peek());
-                self.error(
-                    name.span,
-                    format!("`{}` has no value, {found} follows", name.text),
-                    Some("write `name = value` or `name { … }`"),
-                );
+                let help = if is_unit(&name.text) { UNIT_HELP } else { "write `name = value` or `name { … }`" };
+                self.error(name.span, format!("`{}` has no value, {found} follows", name.text), Some(help));
                 self.recover();
                 None
             }
@@ -215,7 +212,7 @@ impl Parser {
             return;
         }
         let help = if is_unit(&name.text) {
-            "a number with its unit is one value and needs quotes: \"5 minutes\"".to_string()
+            UNIT_HELP.to_string()
         } else {
             format!("write `{} = {}`; a stanza needs `{{ … }}`", name.text, token.text)
         };
@@ -404,6 +401,8 @@ fn describe(token: &Token) -> String {
         Kind::End => "the end of the file".into(),
     }
 }
+
+const UNIT_HELP: &str = "a number with its unit is one value and needs quotes: \"5 minutes\"";
 
 fn is_unit(word: &str) -> bool {
     crate::value::unit_seconds(word).is_some()

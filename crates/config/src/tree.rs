@@ -200,16 +200,6 @@ impl Tree {
         parts.reverse();
         parts.concat()
     }
-
-    /// How many scopes lie around it.
-    pub(crate) fn depth(&self, mut id: NodeId) -> usize {
-        let mut depth = 0;
-        while id != ROOT {
-            depth += 1;
-            id = self.node(id).parent;
-        }
-        depth
-    }
 }
 
 fn class_key(class: &'static ScopeClass) -> usize {

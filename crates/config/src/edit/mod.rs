@@ -116,7 +116,7 @@ pub enum Answer {
     /// Refused; nothing has changed.
     Failed(String),
     /// To be put into force, then accepted.
-    Apply(Box<Pending>),
+    Apply(Pending),
 }
 
 impl ConfigEditor {
@@ -164,7 +164,7 @@ impl ConfigEditor {
     }
 
     /// Reads the files anew, as `config reload` does, or another main file.
-    pub fn reload(&self, path: Option<&Path>) -> Result<Box<Pending>, Report> {
+    pub fn reload(&self, path: Option<&Path>) -> Result<Pending, Report> {
         let current = self.current();
         let Some(path) = path.or(self.path.as_deref()) else {
             return Err(Report::single("", "there is no configuration file to read"));
@@ -176,19 +176,19 @@ impl ConfigEditor {
             text.push_str(&format!("{name} needs a restart: the old value stays in force.\n"));
         }
         text.push_str("Configuration reloaded.\n");
-        Ok(Box::new(Pending {
+        Ok(Pending {
             config: Arc::new(loaded.config),
             text,
             warnings: loaded.warnings,
             restart_only,
             base_generation: current.generation(),
             kind: PendingKind::Reload,
-        }))
+        })
     }
 
     /// Notes that a pending configuration is in force now. Fails when another one came first; then the caller must go
     /// back to [`ConfigEditor::current`].
-    pub fn accept(&self, session: &mut EditSession, pending: Box<Pending>) -> Result<String, String> {
+    pub fn accept(&self, session: &mut EditSession, pending: Pending) -> Result<String, String> {
         let mut state = self.state.lock();
         if state.current.generation() != pending.base_generation {
             return Err(CONFLICT.into());
@@ -268,7 +268,7 @@ impl ConfigEditor {
             return Err(CONFLICT.into());
         }
         let text = "Transaction committed.\n".to_string();
-        transaction.finish(&current, text).map(|pending| Answer::Apply(Box::new(pending)))
+        transaction.finish(&current, text).map(Answer::Apply)
     }
 
     /// `set` and `unset`: in the open transaction, or as one of their own.
@@ -291,7 +291,7 @@ impl ConfigEditor {
         let changed = action(&mut transaction)?;
         let mut pending = transaction.finish(&current, String::new())?;
         pending.text = changed.text(&pending.config);
-        Ok(Answer::Apply(Box::new(pending)))
+        Ok(Answer::Apply(pending))
     }
 
     /// A value with its text: with fallback and default, or only what is set right there. Names that do not exist are

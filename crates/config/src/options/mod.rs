@@ -104,6 +104,9 @@ pub enum Status {
     Missing,
 }
 
+/// Looks at a value that has the right form; the error is why it is refused.
+pub type Check = fn(&Value) -> Result<(), String>;
+
 /// The declaration of an option.
 #[derive(Debug)]
 pub struct OptionDecl {
@@ -124,7 +127,7 @@ pub struct OptionDecl {
     /// The option that means the same for a whole cluster; without a cluster it is one for this node.
     pub cluster: Option<&'static OptionDecl>,
     /// A further check of a value, with the reason why it is refused.
-    pub check: Option<fn(&Value) -> Result<(), String>>,
+    pub check: Option<Check>,
     pub doc: &'static str,
 }
 
@@ -185,7 +188,7 @@ impl OptionDecl {
         self
     }
 
-    const fn check(mut self, check: fn(&Value) -> Result<(), String>) -> OptionDecl {
+    const fn check(mut self, check: Check) -> OptionDecl {
         self.check = Some(check);
         self
     }
