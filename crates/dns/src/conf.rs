@@ -151,7 +151,10 @@ mod tests {
             "# comment\ndomain example.org\nsearch a b\nnameserver 192.0.2.1 ; first\n\tnameserver 127.0.0.1:5353\n\
              options timeout:3 attempts:9 rotate ndots:2 edns0\nlookup bf\nnameserver nonsense\nfoo\noptions timeout:x\n",
         );
-        assert_eq!(conf.servers.iter().map(ToString::to_string).collect::<Vec<_>>(), ["192.0.2.1:53", "127.0.0.1:5353"]);
+        assert_eq!(
+            conf.servers.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            ["192.0.2.1:53", "127.0.0.1:5353"]
+        );
         assert_eq!((conf.timeout, conf.attempts, conf.rotate), (Some(Duration::from_secs(3)), Some(5), true));
         assert_eq!(conf.order, HostsOrder::DnsFirst);
         assert_eq!(conf.faults.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [8, 9, 10]);

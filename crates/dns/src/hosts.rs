@@ -51,7 +51,9 @@ mod tests {
 
     #[test]
     fn names_of_a_file() {
-        let hosts = Hosts::parse("127.0.0.1 localhost\n192.0.2.7\tMail.Example.org mail # x\n2001:db8::7 mail\nbad line\n::1 six\n");
+        let hosts = Hosts::parse(
+            "127.0.0.1 localhost\n192.0.2.7\tMail.Example.org mail # x\n2001:db8::7 mail\nbad line\n::1 six\n",
+        );
         let addresses = |name, v6| {
             hosts.addresses(name, v6).map(|all| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "))
         };

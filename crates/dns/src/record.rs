@@ -163,7 +163,9 @@ pub fn ascii_name(name: &str) -> Result<Cow<'_, str>, DnsError> {
             .map_err(|_| DnsError::BadName)?,
     };
     let labels_are_good = |name: &str| {
-        name.split('.').all(|label| (1..=LABEL_LEN_MAX).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_graphic() && b != b'\\'))
+        name.split('.').all(|label| {
+            (1..=LABEL_LEN_MAX).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_graphic() && b != b'\\')
+        })
     };
     if ascii.len() > NAME_LEN_MAX || !labels_are_good(&ascii) {
         return Err(DnsError::BadName);

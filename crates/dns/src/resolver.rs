@@ -263,7 +263,9 @@ impl Resolver {
                 })),
                 // A failure of servers says that there may be addresses after all; no such name says less than that.
                 Err(error) => match failure {
-                    Some(DnsError::NoData | DnsError::NxDomain) | None if !error.is_about_the_name() => failure = Some(error),
+                    Some(DnsError::NoData | DnsError::NxDomain) | None if !error.is_about_the_name() => {
+                        failure = Some(error)
+                    }
                     None => failure = Some(error),
                     Some(_) => {}
                 },
@@ -280,7 +282,8 @@ impl Resolver {
     pub async fn ptr(&self, ip: IpAddr) -> Result<Vec<String>, DnsError> {
         let answer = self.lookup(&arpa_name(ip), RecordType::Ptr).await?;
         let is_host = |name: &String| {
-            !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
+            !name.is_empty()
+                && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
         };
         let names: Vec<String> = answer
             .records

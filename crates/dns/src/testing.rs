@@ -254,7 +254,9 @@ impl Zone {
             let records = self.records.get(&name).map_or(&[][..], Vec::as_slice);
             let owner = absolute(&name);
             let matching = records.iter().filter(|(data, ..)| data.record_type() == query.query_type());
-            answer.answers.extend(matching.map(|(data, ttl_s, _)| Record::from_rdata(owner.clone(), *ttl_s, data.clone())));
+            answer
+                .answers
+                .extend(matching.map(|(data, ttl_s, _)| Record::from_rdata(owner.clone(), *ttl_s, data.clone())));
             if !answer.answers.iter().any(|record| record.record_type() == query.query_type()) {
                 let alias = records.iter().find_map(|(data, ttl_s, follow)| match data {
                     RData::CNAME(target) => Some((target.clone(), *ttl_s, *follow)),
@@ -285,11 +287,19 @@ impl Zone {
 
 /// A name of a zone; one that cannot be written is the root, which no test asks for.
 fn absolute(name: &str) -> Name {
-    Name::from_ascii(format!("{}.", name.trim_end_matches('.'))).unwrap_or_else(|_| Name::root())
+    wire_name(name).unwrap_or_else(Name::root)
+}
+
+/// Labels may hold anything, so that tests can serve names that are none of a host.
+fn wire_name(name: &str) -> Option<Name> {
+    match name.trim_end_matches('.') {
+        "" => Some(Name::root()),
+        name => Name::from_labels(name.split('.').map(str::as_bytes)).ok(),
+    }
 }
 
 fn rdata(kind: &str, text: &str) -> Option<RData> {
-    let name = |text: &str| Name::from_ascii(format!("{}.", text.trim_end_matches('.'))).ok();
+    let name = wire_name;
     Some(match kind {
         "A" => RData::A(A(text.parse().ok()?)),
         "AAAA" => RData::AAAA(AAAA(text.parse().ok()?)),
