@@ -47,6 +47,14 @@ pub struct TlsTarget {
     pub host: String,
 }
 
+/// Sees what goes over a connection, for `trace smtp`: inside of TLS, where there is any.
+pub trait Trace: Send {
+    /// The peer said something.
+    fn heard(&mut self, bytes: &[u8]);
+    /// We said something.
+    fn said(&mut self, bytes: &[u8]);
+}
+
 /// An outbound session that stands.
 pub struct Connection {
     stream: Stream,
@@ -59,6 +67,7 @@ pub struct Connection {
     waiting_for: (u64, usize),
     write_broken: bool,
     needs_flush: bool,
+    trace: Option<Box<dyn Trace>>,
 }
 
 enum Stream {
@@ -83,6 +92,16 @@ impl Connection {
         settings: Arc<Settings>,
         tls: Option<&TlsTarget>,
     ) -> Result<Connection, Failure> {
+        Connection::open_traced(stream, settings, tls, None).await
+    }
+
+    /// As `open`, with somebody who looks on.
+    pub async fn open_traced(
+        stream: TcpStream,
+        settings: Arc<Settings>,
+        tls: Option<&TlsTarget>,
+        trace: Option<Box<dyn Trace>>,
+    ) -> Result<Connection, Failure> {
         let patience = settings.timeouts.ehlo;
         let deadline = Instant::now() + patience;
         let mut connection = Connection {
@@ -94,6 +113,7 @@ impl Connection {
             waiting_for: (0, usize::MAX),
             write_broken: false,
             needs_flush: false,
+            trace,
         };
         loop {
             if let Some(failure) = connection.client.failure() {
@@ -260,6 +280,9 @@ impl Connection {
             match self.stream.poll_write_vectored(cx, &slices[..count]) {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.needs_flush = matches!(self.stream, Stream::Tls(_));
+                    if let Some(trace) = &mut self.trace {
+                        tell(trace, &slices[..count], written);
+                    }
                     self.client.out.advance(written);
                     if !self.client.out.is_empty() {
                         // More than a socket buffer: each octet taken earns the peer a little time.
@@ -286,12 +309,27 @@ impl Connection {
             return Poll::Ready(Turn::TimedOut); // a flood of replies to nothing
         }
         let buffer = self.client.input();
+        let old = buffer.len();
         buffer.reserve(READ_LEN);
         let read = std::pin::pin!(self.stream.read_buf(buffer));
         match ready!(read.poll(cx)) {
-            Ok(count) if count > 0 => Poll::Ready(Turn::Read),
+            Ok(count) if count > 0 => {
+                if let Some(trace) = &mut self.trace {
+                    trace.heard(&self.client.input()[old..]);
+                }
+                Poll::Ready(Turn::Read)
+            }
             _ => Poll::Ready(Turn::Closed),
         }
+    }
+}
+
+/// The first `written` octets of the slices, for the one who looks on.
+fn tell(trace: &mut Box<dyn Trace>, slices: &[IoSlice<'_>], mut written: usize) {
+    for slice in slices {
+        let part = &slice[..slice.len().min(written)];
+        trace.said(part);
+        written -= part.len();
     }
 }
 

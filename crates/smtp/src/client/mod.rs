@@ -19,7 +19,7 @@ mod transaction;
 pub use auth::{Credentials, Mechanism};
 pub use capabilities::Capabilities;
 pub use commands::xtext;
-pub use driver::{Connection, SENDING_RATE_MIN, TlsTarget};
+pub use driver::{Connection, SENDING_RATE_MIN, TlsTarget, Trace};
 pub use machine::{Cause, Client, DEPTH_MAX, Protocol, Settings, Timeouts, TlsMode};
 pub use out::Out;
 pub use reply::{REPLY_LINES_MAX, REPLY_SIZE_MAX};

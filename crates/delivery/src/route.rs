@@ -1,0 +1,327 @@
+//! From a routing domain to hosts and addresses, in the order in which they are tried (RFC 5321 section 5.1).
+//!
+//! A domain is a name, an address literal, or what `gateway` says (`host:port`, `[v6]:port`); `routes` replaces DNS for
+//! it. The result has every address at once, sorted by preference, so that choosing a host for a connection asks nobody.
+//! Failures come as the texts that logs and bounce rules know. Pure but for the look-ups, which are a seam.
+
+use crate::lookup::{Addresses, Lookup, MxAnswer};
+use ph_config::{CidrSet, Config, GlobSet, ListenAddr, options as opt};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::sync::Arc;
+
+/// MX hosts of one domain that are looked at; more than this is abuse.
+const HOSTS_MAX: usize = 32;
+/// Addresses of one host that are looked at.
+const ADDRESSES_MAX: usize = 32;
+
+/// The texts of failures of routing.
+pub mod text {
+    pub const NULL_MX: &str = "550 5.4.4 [internal] NULL MX domain does not accept mail";
+    pub const PROHIBITED: &str = "551 5.4.6 [internal] Private/Loopback Address";
+    pub const NO_MX_OR_A: &str = "454 4.4.4 [internal] no MX or A for domain";
+    pub const LOOKUP_FAILED: &str = "554 5.4.4 [internal] Domain Lookup Failed";
+    pub const LOOP: &str = "554 5.4.6 [internal] mail loops back to myself";
+    pub const NO_VALID_HOSTS: &str = "451 4.4.1 [internal] No valid hosts (unable to make any connections)";
+}
+
+/// One address that mail for a domain may go to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Lower is better.
+    pub preference: u32,
+    /// The MX's name; the domain itself where it has no MX; the address where only that is known.
+    pub host: Arc<str>,
+    pub address: IpAddr,
+    /// `None`: the port of the scope.
+    pub port: Option<u16>,
+    /// The scheme of the route, where it names one.
+    pub method: Option<Method>,
+}
+
+/// How a route wants to be spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Method {
+    Smtp,
+    Lmtp,
+}
+
+/// The targets of a domain, sorted by preference; those of one preference in no particular order.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Route {
+    pub targets: Vec<Target>,
+}
+
+/// Why there is no route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoRoute {
+    /// Mail for the domain fails.
+    Final(&'static str),
+    /// Nothing was found. `mx_failed`: the MX look-up itself had no answer, so addresses were not looked for.
+    Failed { mx_failed: bool },
+}
+
+/// The options of routing, as they hold for one domain.
+#[derive(Clone)]
+pub struct Rules {
+    pub routes: Arc<[Arc<str>]>,
+    pub use_ipv6: bool,
+    pub prefer_ipv6: bool,
+    pub prohibited: Arc<CidrSet>,
+    pub skip: Arc<CidrSet>,
+    /// The domain is one that we relay for, and only its best MXs are used.
+    pub best_only: bool,
+    pub own_name: Arc<str>,
+    /// Where this process listens for SMTP.
+    pub own_listens: Arc<[SocketAddr]>,
+    /// Port that the scope connects to: an MX is ourselves only where we listen on it.
+    pub port: u16,
+    /// Look for addresses even where the MX look-up had no answer (`mx_failures_fallback_to_a`).
+    pub without_mx: bool,
+}
+
+impl Rules {
+    /// From the configuration.
+    pub fn new(config: &Config, domain: &str) -> Rules {
+        let global = config.global();
+        let scope = config.sending("default", "default", domain);
+        let is_ours = |set: Arc<GlobSet>| set.matches(domain);
+        let relayed = is_ours(global.get(&opt::RELAY_DOMAINS)) || is_ours(global.get(&opt::BOUNCE_DOMAINS));
+        let listens = config.listeners().iter().flat_map(|listener| &listener.listens).filter(|listen| listen.enabled);
+        let tcp = |address: &ListenAddr| match address {
+            ListenAddr::Tcp(address) => Some(*address),
+            ListenAddr::Unix(_) => None,
+        };
+        Rules {
+            routes: scope.get(&opt::ROUTES),
+            use_ipv6: global.get(&opt::USE_IPV6),
+            prefer_ipv6: global.get(&opt::PREFER_IPV6_MXS),
+            prohibited: global.get(&opt::PROHIBITED_HOSTS),
+            skip: global.get(&opt::SKIP_HOSTS),
+            best_only: relayed && global.get(&opt::ONLY_USE_BEST_MX_FOR_RELAY_DOMAINS),
+            own_name: global.get(&opt::HOSTNAME),
+            own_listens: listens.filter_map(|listen| tcp(&listen.address)).collect(),
+            port: scope.get(&opt::REMOTE_SMTP_PORT).try_into().unwrap_or(25),
+            without_mx: false,
+        }
+    }
+
+    fn is_own(&self, host: &str, address: IpAddr) -> bool {
+        if host.trim_end_matches('.').eq_ignore_ascii_case(self.own_name.trim_end_matches('.')) {
+            return true;
+        }
+        self.own_listens.iter().any(|listen| {
+            listen.port() == self.port
+                && match listen.ip() {
+                    ip if ip.is_unspecified() => ip.is_ipv6() == address.is_ipv6() && is_of_this_machine(address),
+                    ip => ip == address,
+                }
+        })
+    }
+}
+
+/// Finds the route of a domain.
+pub async fn resolve(lookup: &dyn Lookup, domain: &str, rules: &Rules) -> Result<Route, NoRoute> {
+    let mut found = Finding { lookup, rules, targets: Vec::new(), mx_failed: false, loops: false };
+    if rules.routes.is_empty() {
+        match parse_domain(domain) {
+            Domain::Address(address, port) => found.add(0, address.to_string().into(), address, port, None)?,
+            Domain::Host(host, Some(port)) => found.host(0, host, Some(port), None, None).await?,
+            Domain::Host(host, None) => found.dns(0, host).await?,
+        }
+    } else {
+        for (place, item) in rules.routes.iter().enumerate() {
+            found.route_item(place as u32, item, domain).await?;
+        }
+    }
+    let Finding { mut targets, mx_failed, loops, .. } = found;
+    if targets.is_empty() {
+        return Err(if loops { NoRoute::Final(text::LOOP) } else { NoRoute::Failed { mx_failed } });
+    }
+    // Stable, so that hosts of one preference keep the order of DNS until a connection shuffles them.
+    let family = |target: &Target| rules.prefer_ipv6 && target.address.is_ipv4();
+    targets.sort_by_key(|target| (target.preference, family(target)));
+    if rules.best_only {
+        let best = targets[0].preference;
+        targets.retain(|target| target.preference == best);
+    }
+    Ok(Route { targets })
+}
+
+struct Finding<'a> {
+    lookup: &'a dyn Lookup,
+    rules: &'a Rules,
+    targets: Vec<Target>,
+    mx_failed: bool,
+    loops: bool,
+}
+
+/// Levels of preference between two items of `routes`: an MX preference fits in between.
+const LEVEL: u32 = 1 << 16;
+
+impl Finding<'_> {
+    async fn route_item(&mut self, place: u32, item: &str, domain: &str) -> Result<(), NoRoute> {
+        let level = |preference: u32| preference.min(u32::MAX / LEVEL - 1) * LEVEL;
+        if item == "__mx__" {
+            let Domain::Host(host, _) = parse_domain(domain) else { return Ok(()) };
+            return self.dns(level(place), host).await;
+        }
+        let (scheme, rest) = item.split_once("://").map_or((None, item), |(scheme, rest)| (Some(scheme), rest));
+        let (place_of_host, query) = rest.split_once('?').unwrap_or((rest, ""));
+        let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+        let preference = value("pref").and_then(|pref| pref.parse().ok()).unwrap_or(place);
+        let kind = value("type").map(str::to_ascii_lowercase);
+        let method = match scheme.map(str::to_ascii_lowercase).as_deref() {
+            Some("lmtp") => Some(Method::Lmtp),
+            Some("smtp" | "esmtp") => Some(Method::Smtp),
+            _ => None,
+        };
+        let bare = place_of_host.split('/').next().unwrap_or(place_of_host);
+        let named = value("port").and_then(|port| port.parse().ok());
+        match parse_domain(bare) {
+            Domain::Address(address, port) => {
+                self.add(level(preference), address.to_string().into(), address, named.or(port), method)
+            }
+            Domain::Host(host, port) => {
+                let kind = if method == Some(Method::Lmtp) && kind.is_none() { Some("a") } else { kind.as_deref() };
+                self.host(level(preference), host, named.or(port), method, kind).await
+            }
+        }
+    }
+
+    /// A host that the configuration names: as MX and, without one, by its addresses. It is not checked for loops.
+    async fn host(
+        &mut self,
+        level: u32,
+        host: &str,
+        port: Option<u16>,
+        method: Option<Method>,
+        kind: Option<&str>,
+    ) -> Result<(), NoRoute> {
+        if kind != Some("a") {
+            match self.lookup.mx(host).await {
+                MxAnswer::Hosts(hosts) => {
+                    for (preference, name) in hosts.into_iter().take(HOSTS_MAX) {
+                        for address in self.addresses(&name).await {
+                            self.add(level + u32::from(preference), name.as_str().into(), address, port, method)?;
+                        }
+                    }
+                    return Ok(());
+                }
+                MxAnswer::Null => return Err(NoRoute::Final(text::NULL_MX)),
+                MxAnswer::None | MxAnswer::NoSuchDomain | MxAnswer::Failed(_) if kind == Some("mx") => return Ok(()),
+                MxAnswer::None | MxAnswer::NoSuchDomain | MxAnswer::Failed(_) => {}
+            }
+        }
+        for address in self.addresses(host).await {
+            self.add(level, host.into(), address, port, method)?;
+        }
+        Ok(())
+    }
+
+    /// What DNS says about a domain.
+    async fn dns(&mut self, level: u32, domain: &str) -> Result<(), NoRoute> {
+        let mut hosts = match self.lookup.mx(domain).await {
+            MxAnswer::Hosts(hosts) => hosts,
+            MxAnswer::Null => return Err(NoRoute::Final(text::NULL_MX)),
+            MxAnswer::None => vec![(0, domain.to_owned())],
+            MxAnswer::NoSuchDomain => return Ok(()),
+            MxAnswer::Failed(_) if self.rules.without_mx => vec![(0, domain.to_owned())],
+            MxAnswer::Failed(_) => {
+                self.mx_failed = true;
+                return Ok(());
+            }
+        };
+        hosts.sort();
+        hosts.truncate(HOSTS_MAX);
+        let mut resolved = Vec::with_capacity(hosts.len());
+        for (preference, host) in hosts {
+            let addresses = self.addresses(&host).await;
+            resolved.push((preference, host, addresses));
+        }
+        // Ourselves, and whatever is as good or worse: mail never goes to a host that is as far away as we are.
+        let is_own = |host: &str, addresses: &[IpAddr]| {
+            addresses.iter().any(|address| self.rules.is_own(host, *address))
+                || addresses.is_empty() && host.eq_ignore_ascii_case(&self.rules.own_name)
+        };
+        let own = resolved.iter().filter(|(_, host, addresses)| is_own(host, addresses)).map(|(pref, ..)| *pref).min();
+        for (preference, host, addresses) in resolved {
+            if own.is_some_and(|own| preference >= own) {
+                self.loops = true;
+                continue;
+            }
+            let host: Arc<str> = host.trim_end_matches('.').into();
+            for address in addresses {
+                self.add(level + u32::from(preference), host.clone(), address, None, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn addresses(&self, host: &str) -> Vec<IpAddr> {
+        match self.lookup.addresses(host, self.rules.use_ipv6).await {
+            Addresses::Found(mut addresses) => {
+                addresses.retain(|address| self.rules.use_ipv6 || address.is_ipv4());
+                addresses.truncate(ADDRESSES_MAX);
+                addresses
+            }
+            Addresses::Failed(_) => Vec::new(),
+        }
+    }
+
+    fn add(
+        &mut self,
+        preference: u32,
+        host: Arc<str>,
+        address: IpAddr,
+        port: Option<u16>,
+        method: Option<Method>,
+    ) -> Result<(), NoRoute> {
+        if self.rules.prohibited.contains(address) {
+            return Err(NoRoute::Final(text::PROHIBITED));
+        }
+        let known = |target: &Target| target.address == address && target.port == port && target.host == host;
+        if !self.rules.skip.contains(address) && !self.targets.iter().any(known) {
+            self.targets.push(Target { preference, host, address, port, method });
+        }
+        Ok(())
+    }
+}
+
+/// A routing domain taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Domain<'a> {
+    Address(IpAddr, Option<u16>),
+    Host(&'a str, Option<u16>),
+}
+
+/// `[1.2.3.4]`, `[IPv6:fd00::1]`, `[fd00::1]:25`, `1.2.3.4`, `1.2.3.4:25`, `host:25`, `host`.
+fn parse_domain(text: &str) -> Domain<'_> {
+    if let Some((inner, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let bare = inner.get(..5).filter(|tag| tag.eq_ignore_ascii_case("ipv6:")).map_or(inner, |_| &inner[5..]);
+        let port = rest.strip_prefix(':').and_then(|port| port.parse().ok());
+        return match bare.parse() {
+            Ok(address) => Domain::Address(address, port),
+            Err(_) => Domain::Host(text, None),
+        };
+    }
+    if let Ok(address) = text.parse() {
+        return Domain::Address(address, None);
+    }
+    let (host, port) = match text.rsplit_once(':').map(|(host, port)| (host, port.parse())) {
+        Some((host, Ok(port))) => (host, Some(port)),
+        _ => (text, None),
+    };
+    match host.parse() {
+        Ok(address) => Domain::Address(address, port),
+        Err(_) => Domain::Host(host, port),
+    }
+}
+
+/// Whether an address is one of this machine: only then can a socket be bound to it.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    UdpSocket::bind((address, 0)).is_ok()
+}
+
+#[cfg(test)]
+#[path = "route_tests.rs"]
+mod tests;
