@@ -76,3 +76,31 @@ fn missing(target: &str, tried: &[PathBuf]) -> (String, Option<String>) {
     let places: Vec<String> = tried.iter().map(|path| path.display().to_string()).collect();
     (format!("there is no `{target}` to include"), Some(format!("looked for {}", places.join(", "))))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_of_the_including_file_goes_before_the_search_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        for name in ["here", "first", "second"] {
+            std::fs::create_dir(path(name)).unwrap();
+        }
+        for name in ["here/a", "first/a", "first/b", "second/b", "second/c"] {
+            std::fs::write(path(name), "").unwrap();
+        }
+        let search = SearchPath(vec![path("first"), path("second")]);
+        let here = path("here");
+        for (target, wanted) in [("a", "here/a"), ("b", "first/b"), ("c", "second/c")] {
+            assert_eq!(search.find(target, Some(&here)), Ok(Found::File(path(wanted))));
+        }
+        assert_eq!(search.find("second", Some(folder.path())), Ok(Found::Folder(path("second"))));
+        let (message, help) = search.find("d", Some(&here)).unwrap_err();
+        assert_eq!(message, "there is no `d` to include");
+        assert_eq!(help.unwrap().matches("/d").count(), 3);
+        assert_eq!(search.find("persist:///no/such", None), Ok(Found::Virtual("persist:///no/such".into())));
+        assert!(search.find("file:///no/such", None).is_err());
+    }
+}

@@ -546,3 +546,95 @@ fn throttle(text: &str) -> Option<Throttle> {
     };
     Some(Throttle { count, per_s })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals() {
+        for (text, wanted) in [
+            ("0", Some(0)),
+            ("90", Some(90)),
+            ("15 minutes", Some(900)),
+            ("1min", Some(60)),
+            ("2 H", Some(7200)),
+            ("4 hours", Some(14_400)),
+            ("1w", Some(604_800)),
+            ("99999999999999999999", None),
+            ("18446744073709551615 w", None),
+            ("-1", None),
+            ("1.5h", None),
+            ("h", None),
+            ("5 fortnights", None),
+            ("", None),
+        ] {
+            assert_eq!(seconds(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_throttles_modes_and_numbers() {
+        assert_eq!(
+            [octets("4096"), octets("1k"), octets("2M"), octets("1g")].map(Option::unwrap),
+            [4096, 1024, 2 << 20, 1 << 30]
+        );
+        assert_eq!([octets("1t"), octets("k"), octets("18446744073709551615k")], [None; 3]);
+        let of = |count, per_s| Some(Throttle { count, per_s });
+        for (text, wanted) in [
+            ("10", of(10, 1)),
+            ("3000/60", of(3000, 60)),
+            ("0", of(0, 1)),
+            ("0/5", of(0, 5)),
+            ("5/0", None),
+            ("/5", None),
+            ("5/", None),
+            ("-5", None),
+            ("+5", None),
+            ("5000000000", None),
+        ] {
+            assert_eq!(throttle(text), wanted, "{text}");
+        }
+        assert_eq!(
+            [Throttle { count: 10, per_s: 1 }, Throttle { count: 10, per_s: 5 }].map(|t| t.to_string()),
+            ["10", "10/5"]
+        );
+        assert_eq!([file_mode("0640"), file_mode("07777")], [Some(0o640), Some(0o7777)]);
+        assert_eq!([file_mode("640"), file_mode("0999"), file_mode("010000"), file_mode("0")], [None; 4]);
+        assert_eq!([int("-3"), int("40000")], [Some(-3), Some(40_000)]);
+        assert_eq!([int("--3"), int("+3"), int("3x"), int("-"), int("9223372036854775808")], [None; 5]);
+    }
+
+    #[test]
+    fn words_for_truth_fit_where_true_and_false_are_among_the_words() {
+        let words = &["false", "true", "inline"];
+        for (text, wanted) in [("ON", Some("true")), ("0", Some("false")), ("Inline", Some("inline")), ("maybe", None)]
+        {
+            assert_eq!(enum_word(text, words), wanted);
+        }
+        assert_eq!(enum_word("on", &["no", "ifavailable"]), None);
+        assert_eq!(enum_word("no", &["no", "ifavailable"]), Some("no"));
+    }
+
+    #[test]
+    fn a_pattern_cannot_run_for_ever() {
+        let pattern = Pcre::new("^(a+)+$").unwrap();
+        assert!(!pattern.is_match(format!("{}b", "a".repeat(60)).as_bytes()));
+        assert!(pattern.is_match(b"aaa"));
+        assert_eq!(
+            Pcre::new("ab(c").unwrap_err(),
+            "`ab(c` is not a valid pattern at character 5: missing closing parenthesis"
+        );
+        assert!(Pcre::caseless("example$").unwrap().is_match(b"EXAMPLE"));
+    }
+
+    #[test]
+    fn the_last_value_of_a_key_counts() {
+        let literal = crate::syntax::parse_value(FileId(0), b"[ a = 1 b = 2 a = on l = ( x y ) d [ k v ] ]").unwrap();
+        let DictValue::Dict(dict) = dict_value(&literal) else { panic!() };
+        assert_eq!((dict.get("a"), dict.get("b"), dict.get("A"), dict.len()), (Some("on"), Some("2"), None, 4));
+        assert!(dict.flag("a", false) && !dict.flag("b", false) && dict.flag("c", true));
+        assert_eq!(dict.iter().count(), 2);
+        assert!(matches!(dict.value("d"), Some(DictValue::Dict(inner)) if inner.get("k") == Some("v")));
+    }
+}

@@ -123,7 +123,7 @@ pub fn to_markdown() -> String {
 
 const PAGE_HEAD: &str = "# Configuration options
 
-<!-- Written by `posthaste options --markdown`; a test fails when it differs. -->
+<!-- Made from the declarations in crates/config/src/options; a test fails when it differs. -->
 
 Every option with its type, default and the scopes in which it may stand. Names may be written in any case. How scopes
 fall back to each other is told in `configuration.md`.
