@@ -9,6 +9,7 @@ use crate::command::{self, Context};
 use crate::doc::{Form, render_error};
 use crate::view::Services;
 use data_encoding::HEXLOWER;
+use ph_config::EditSession;
 use ph_eventlog::{Auth, AuthResult, Authz, Decision};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -47,13 +48,13 @@ impl Session {
             // Whoever opens a unix socket is known by the kernel, and always accounted for.
             log_auth(&services, &access, &client, &user, AuthResult::Pass);
         }
-        let config = services.configuration.session();
         let context = Context {
             services,
             access,
             client,
             user,
-            config,
+            edit: EditSession::default(),
+            line: String::new(),
             debugging: false,
             close: false,
             form: Form::Text,

@@ -1,8 +1,9 @@
 //! What the console's commands look at and act on: traits that the rooms, or the binary, fill.
 //!
-//! `Queues` is the mail in the queues, `Configuration` the configuration being edited, `Server` everything else of the
-//! process. Methods with a body are for what a server may not have; their answer then says so.
+//! `Queues` is the mail in the queues (`queues::QueueAdapter` over the real ones), `Server` everything else of the process.
+//! Methods with a body are for what a server may not have; their answer then says so.
 
+use crate::configuration::Configuration;
 use ph_eventlog::{Clock, EventLog};
 use ph_message::{DeliveryState, Envelope, Id, Time};
 use std::future::Future;
@@ -19,7 +20,7 @@ pub struct Services {
     pub log: EventLog,
     pub clock: Clock,
     pub queues: Arc<dyn Queues>,
-    pub configuration: Arc<dyn Configuration>,
+    pub configuration: Arc<Configuration>,
     pub server: Arc<dyn Server>,
 }
 
@@ -157,39 +158,6 @@ pub trait Queues: Send + Sync {
 
     /// The suspensions in force, one line each.
     fn suspensions(&self) -> Vec<String>;
-}
-
-/// The configuration as a whole: makes one editor for each control session.
-pub trait Configuration: Send + Sync {
-    fn session(&self) -> Box<dyn ConfigSession>;
-
-    /// `binding NAME` of the configuration, with their groups.
-    fn bindings(&self) -> Vec<(String, String)>;
-}
-
-/// Lines to show, or the reason why nothing changed.
-pub type ConfigResult = Result<String, String>;
-
-/// One control session's view of the configuration: its transaction, if it has begun one. Dropping it rolls back.
-///
-/// `words` is what stands behind the verb, quotes resolved.
-pub trait ConfigSession: Send {
-    /// The text of the options where they are set, `Option 'X' is not set in scope 'Y'.` otherwise.
-    fn get(&mut self, words: &[String]) -> ConfigResult;
-    /// With fallback and default.
-    fn eval(&mut self, words: &[String]) -> ConfigResult;
-    fn set<'a>(&'a mut self, words: &'a [String]) -> Later<'a, ConfigResult>;
-    fn unset<'a>(&'a mut self, words: &'a [String]) -> Later<'a, ConfigResult>;
-    fn show(&mut self, words: &[String]) -> ConfigResult;
-    fn show_recurse(&mut self, words: &[String]) -> ConfigResult;
-    fn locate(&mut self, scope: &str, pattern: Option<&str>) -> ConfigResult;
-    fn begin(&mut self, from_scratch: bool) -> ConfigResult;
-    /// The changes of the transaction as `set` and `unset` commands.
-    fn replay(&mut self) -> ConfigResult;
-    fn commit(&mut self) -> Later<'_, ConfigResult>;
-    fn rollback(&mut self) -> ConfigResult;
-    fn reload<'a>(&'a mut self, path: Option<&'a str>) -> Later<'a, ConfigResult>;
-    fn writeback(&mut self, path: Option<&str>) -> ConfigResult;
 }
 
 /// A connection that somebody made to us.
@@ -435,7 +403,4 @@ pub trait Server: Send + Sync {
     ) -> Later<'a, Result<String, String>> {
         Box::pin(async move { Err(format!("'{name}' is gone.")) })
     }
-
-    /// Writes the effective configuration as text.
-    fn configuration_text(&self) -> String;
 }

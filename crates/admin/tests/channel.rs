@@ -104,14 +104,17 @@ async fn long_and_empty_replies_and_two_requests_in_one_write() {
     let running = start(|_| {}).await;
     let mut stream = UnixStream::connect(&running.unix).await.unwrap();
     let mut out = Vec::new();
-    encode_request(b"config get long", &mut out).unwrap();
+    encode_request(b"config showrecurse", &mut out).unwrap();
     encode_request(b"", &mut out).unwrap();
     encode_request(b"pid", &mut out).unwrap();
     stream.write_all(&out).await.unwrap();
-    let mut bytes = vec![0; 6 + 70_000];
-    stream.read_exact(&mut bytes).await.unwrap();
-    assert_eq!(bytes[..6], [0, 2, 0, 1, 0x11, 0x70], "70000 octets as type 2");
-    assert!(bytes[6..].ends_with(b"xx\n"));
+    let mut head = [0; 6];
+    stream.read_exact(&mut head).await.unwrap();
+    let length = u32::from_be_bytes([head[2], head[3], head[4], head[5]]) as usize;
+    assert!(head[..2] == [0, 2] && length > 65_535, "{head:?}");
+    let mut text = vec![0; length];
+    stream.read_exact(&mut text).await.unwrap();
+    assert!(text.ends_with(b"}\n"));
     let mut empty = [9; 4];
     stream.read_exact(&mut empty).await.unwrap();
     assert_eq!(empty, [0, 1, 0, 0]);
@@ -192,7 +195,7 @@ async fn roles_decide_and_each_decision_is_accounted_for() {
     let running = start(|access| access.enable_authorization = true).await;
     let mut client = running.tcp_client().await;
     assert!(client.authenticate("admin", "secret").await.unwrap());
-    assert_eq!(client.request("config get x").await.unwrap(), "x\n");
+    assert!(client.request("config get blackhole").await.unwrap().starts_with("Option 'Blackhole'"));
     assert_eq!(client.request("config set x 1").await.unwrap(), "Not Authorized for this command\n");
     assert!(client.request("xml summary").await.unwrap().starts_with("<ServerSummary>"));
     assert_eq!(client.request("xml pid").await.unwrap(), "<Error>Not Authorized for this command</Error>\n");
@@ -204,7 +207,10 @@ async fn roles_decide_and_each_decision_is_accounted_for() {
         .filter(|line| line.contains("@Z@"))
         .map(|line| line.split('@').skip(4).collect::<Vec<_>>().join("@"))
         .collect();
-    assert_eq!(decisions, ["admin@1@config get x@ops", "admin@0@config set x 1", "admin@1@summary@ops", "admin@0@pid"]);
+    assert_eq!(
+        decisions,
+        ["admin@1@config get blackhole@ops", "admin@0@config set x 1", "admin@1@summary@ops", "admin@0@pid"]
+    );
 }
 
 #[tokio::test]

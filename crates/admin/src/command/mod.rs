@@ -23,7 +23,8 @@ pub(crate) use summary::Summary;
 
 use crate::access::{Access, Client};
 use crate::doc::{Doc, Form, render_error};
-use crate::view::{ConfigSession, Later, Services};
+use crate::view::{Later, Services};
+use ph_config::EditSession;
 use std::sync::Arc;
 
 /// What a command works with.
@@ -33,8 +34,10 @@ pub struct Context {
     pub client: Client,
     /// The authenticated user; `anonymous` without authentication.
     pub user: String,
-    /// The transaction of this session.
-    pub config: Box<dyn ConfigSession>,
+    /// The configuration transaction of this session; dropping it rolls back.
+    pub edit: EditSession,
+    /// The command line under way, without its form.
+    pub line: String,
     /// `debugging mode` was given.
     pub debugging: bool,
     /// The connection is to be closed after the reply.
@@ -170,6 +173,7 @@ pub fn form_of(line: &str) -> (Form, &str) {
 /// Runs a command line without its form, and renders the answer.
 pub async fn run(context: &mut Context, line: &str) -> String {
     let form = context.form;
+    line.clone_into(&mut context.line);
     match answer(context, line).await {
         Ok(doc) => doc.render(form),
         Err(error) => render_error(&error.to_string(), form),

@@ -177,10 +177,13 @@ async fn domain(context: &mut Context, words: Words) -> Outcome {
     let route = services.server.route(&name).await;
     let outbound: Vec<OutboundSession> =
         services.server.outbound().into_iter().filter(|session| session.domain == name).collect();
-    let stanza = context.config.show(&["domain".to_owned(), name.clone()]).ok().filter(|text| !text.trim().is_empty());
+    let quoted = name.replace('\\', "\\\\").replace('"', "\\\"");
+    let stanza = services.configuration.ask(&mut context.edit, &format!("showrecurse domain \"{quoted}\""));
     let mut doc = Doc::new("Domain");
-    if let Some(stanza) = &stanza {
-        stanza.lines().for_each(|line| doc.push_line(line));
+    if let Some(stanza) = stanza.filter(|text| !text.trim().is_empty()) {
+        doc.push_line(&format!("Domain \"{name}\" {{"));
+        stanza.lines().for_each(|line| doc.push_line(&format!("  {line}")));
+        doc.push_line("}");
     }
     match &route {
         Some(route) => show_route(&mut doc, &name, route),

@@ -3,6 +3,7 @@
 #![allow(dead_code)] // each test binary uses its part
 
 use ph_admin::*;
+use ph_config::{Config, ConfigEditor, Pending};
 use ph_eventlog::{Clock, EcLogger, EventLog, LogSettings, Target};
 use ph_message::{DeliveryState, Envelope, Id, Mailbox, Time};
 use std::collections::BTreeMap;
@@ -198,73 +199,33 @@ impl Queues for FakeQueues {
     }
 }
 
-/// Remembers what it was told; a `get` of a long option gives a long text.
-pub struct FakeConfiguration;
+/// Puts every configuration into force, but for one that has the hostname `refuse.example`.
+#[derive(Default)]
+pub struct FakeApply {
+    pub applied: Mutex<Vec<u64>>,
+}
 
-impl Configuration for FakeConfiguration {
-    fn session(&self) -> Box<dyn ConfigSession> {
-        Box::new(FakeConfigSession)
-    }
-
-    fn bindings(&self) -> Vec<(String, String)> {
-        vec![("default".into(), "default".into()), ("out-1".into(), "outs".into()), ("out-2".into(), "outs".into())]
+impl Apply for FakeApply {
+    fn apply<'a>(&'a self, config: &'a Arc<Config>, pending: Option<&'a Pending>) -> Later<'a, Result<(), String>> {
+        Box::pin(async move {
+            assert!(pending.is_some(), "nothing ever needs to be put back here");
+            if config.global().get(&ph_config::options::HOSTNAME).as_deref() == Some("refuse.example") {
+                return Err("the sockets cannot be opened".to_owned());
+            }
+            self.applied.lock().unwrap().push(config.generation());
+            Ok(())
+        })
     }
 }
 
-struct FakeConfigSession;
-
-impl ConfigSession for FakeConfigSession {
-    fn get(&mut self, words: &[String]) -> ConfigResult {
-        if words == ["long"] { Ok("x".repeat(69_999)) } else { Ok(words.join(" ")) }
+/// Bindings out-1 and out-2 in group outs, and many domains.
+pub fn configuration(apply: Arc<FakeApply>) -> Configuration {
+    let mut text = "Binding_Group outs { Binding out-1 {} Binding out-2 {} }\n".to_owned();
+    for number in 0..2000 {
+        text.push_str(&format!("Domain d{number}.example {{ Max_Outbound_Connections = 5 }}\n"));
     }
-
-    fn eval(&mut self, words: &[String]) -> ConfigResult {
-        Ok(words.join(" "))
-    }
-
-    fn set<'a>(&'a mut self, words: &'a [String]) -> Later<'a, ConfigResult> {
-        Box::pin(async move { Ok(words.join("|")) })
-    }
-
-    fn unset<'a>(&'a mut self, words: &'a [String]) -> Later<'a, ConfigResult> {
-        Box::pin(async move { Err(format!("cannot unset {}", words.join(" "))) })
-    }
-
-    fn show(&mut self, _: &[String]) -> ConfigResult {
-        Ok(String::new())
-    }
-
-    fn show_recurse(&mut self, _: &[String]) -> ConfigResult {
-        Ok(String::new())
-    }
-
-    fn locate(&mut self, scope: &str, _: Option<&str>) -> ConfigResult {
-        Ok(scope.to_owned())
-    }
-
-    fn begin(&mut self, _: bool) -> ConfigResult {
-        Ok(String::new())
-    }
-
-    fn replay(&mut self) -> ConfigResult {
-        Ok(String::new())
-    }
-
-    fn commit(&mut self) -> Later<'_, ConfigResult> {
-        Box::pin(async { Ok(String::new()) })
-    }
-
-    fn rollback(&mut self) -> ConfigResult {
-        Ok(String::new())
-    }
-
-    fn reload<'a>(&'a mut self, _: Option<&'a str>) -> Later<'a, ConfigResult> {
-        Box::pin(async { Err("/etc/x.conf:1:1: error: no\nReconfigure failed.".to_owned()) })
-    }
-
-    fn writeback(&mut self, _: Option<&str>) -> ConfigResult {
-        Ok(String::new())
-    }
+    let loaded = Config::parse("test.conf", &text).unwrap_or_else(|report| panic!("{report}"));
+    Configuration::new(ConfigEditor::new(Arc::new(loaded.config), None), apply)
 }
 
 #[derive(Default)]
@@ -442,16 +403,13 @@ impl Server for FakeServer {
     ) -> Later<'a, Result<String, String>> {
         Box::pin(async move { Ok(format!("{name} {instance:?} {arguments:?}")) })
     }
-
-    fn configuration_text(&self) -> String {
-        "Hostname = \"x\"\n".to_owned()
-    }
 }
 
 pub struct World {
     pub services: Arc<Services>,
     pub queues: Arc<FakeQueues>,
     pub server: Arc<FakeServer>,
+    pub apply: Arc<FakeApply>,
     pub clock: Clock,
 }
 
@@ -468,15 +426,16 @@ pub fn world(folder: &Path) -> World {
         ..EcLogger::default()
     };
     let log = EventLog::open(LogSettings { ec_loggers: vec![logger], clock: clock.clone(), ..LogSettings::default() });
+    let apply = Arc::new(FakeApply::default());
     let (queues, server) = (Arc::new(FakeQueues::default()), Arc::new(FakeServer::default()));
     let services = Arc::new(Services {
         log,
         clock: clock.clone(),
         queues: queues.clone(),
-        configuration: Arc::new(FakeConfiguration),
+        configuration: Arc::new(configuration(Arc::clone(&apply))),
         server: server.clone(),
     });
-    World { services, queues, server, clock }
+    World { services, queues, server, apply, clock }
 }
 
 impl World {
