@@ -5,7 +5,8 @@
 //! Every wait has a deadline: that of the oldest reply, moved on while content leaves at no less than
 //! `SENDING_RATE_MIN`.
 
-use super::machine::{Cause, Client, Settings};
+use super::machine::Client;
+use super::settings::{Cause, Settings};
 use super::stage::text;
 use super::tls::{ClientTls, TlsSession, Verify};
 use super::transaction::{Failure, Outcome, Refused, Transaction};

@@ -1,6 +1,6 @@
 //! The driver against scripted peers on loopback.
 
-use super::super::machine::{Protocol, Timeouts, TlsMode};
+use super::super::settings::{Protocol, Timeouts, TlsMode};
 use super::super::tls::TlsOptions;
 use super::super::transaction::{Body, Content, Kind, Path, ReadAt, Recipient};
 use super::*;

@@ -10,11 +10,13 @@
 use super::auth::Credentials;
 use super::capabilities::Capabilities;
 use super::commands;
+use super::in_hand::{Expected, InHand, What, not_attempted, words};
 use super::out::Out;
 use super::reply::{Found, ReplyReader};
+use super::settings::{Cause, Protocol, Settings, TlsMode};
 use super::stage::{Stage, text};
 use super::stuff::Stuffer;
-use super::transaction::{Body, Content, Failure, Kind, Outcome, Path, Refused, Transaction, Verdict, is_sendable};
+use super::transaction::{Body, Failure, Kind, Outcome, Path, Refused, Transaction, is_sendable};
 use bytes::Bytes;
 use compact_str::CompactString;
 use smallvec::SmallVec;
@@ -24,77 +26,6 @@ use std::time::Duration;
 
 /// Transactions under way at once: one whose final dot is out, one whose commands are.
 pub const DEPTH_MAX: usize = 2;
-
-/// How a session is to be held.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    pub protocol: Protocol,
-    /// The name after HELO, EHLO or LHLO.
-    pub hello: String,
-    pub tls: TlsMode,
-    /// Use PIPELINING where it is announced.
-    pub pipelining: bool,
-    pub timeouts: Timeouts,
-}
-
-/// What is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
-    /// EHLO; HELO where that is refused.
-    Esmtp,
-    /// HELO only.
-    Smtp,
-    /// LHLO (RFC 2033): a reply for each recipient after the final dot.
-    Lmtp,
-}
-
-/// STARTTLS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum TlsMode {
-    No,
-    IfAvailable,
-    Required,
-}
-
-/// How long each reply is waited for, from the moment its command is the oldest without one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timeouts {
-    /// Banner, EHLO, STARTTLS and its handshake, AUTH, XCLIENT.
-    pub ehlo: Duration,
-    pub mail: Duration,
-    /// RCPT TO, and the go-ahead of DATA.
-    pub rcpt: Duration,
-    /// Sending the content, and the reply to the final dot.
-    pub body: Duration,
-    /// RSET and QUIT.
-    pub rset: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Timeouts {
-        let five_minutes = Duration::from_secs(300);
-        Timeouts {
-            ehlo: five_minutes,
-            mail: five_minutes,
-            rcpt: five_minutes,
-            body: Duration::from_secs(600),
-            rset: Duration::from_secs(30),
-        }
-    }
-}
-
-/// Why the driver gives up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The peer closed the connection, or it broke while reading.
-    Closed,
-    /// No reply in time, or something that is none.
-    NoReply,
-    /// Writing failed or took too long.
-    NotSent,
-    /// The content could not be read.
-    Unreadable,
-}
 
 /// The machine.
 pub struct Client {
@@ -128,57 +59,6 @@ enum Phase {
     Ready,
     Failed(Failure),
     Closed,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Expected {
-    what: What,
-    /// Whose command it is; 0 for the session's own.
-    serial: u64,
-    /// The position in the stream at which the command ends.
-    end: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum What {
-    Banner,
-    Ehlo,
-    Helo,
-    StartTls,
-    Auth(u8),
-    Xclient,
-    Mail,
-    Rcpt(usize),
-    Data,
-    Dot,
-    /// One recipient's reply of LMTP.
-    DotOf(usize),
-    /// The dot after a go-ahead for nobody.
-    EmptyDot,
-    Rset,
-    Quit,
-}
-
-/// A transaction that was taken and has no outcome yet.
-struct InHand {
-    serial: u64,
-    /// The commands, and where each ends.
-    lines: Vec<u8>,
-    ends: SmallVec<[usize; 4]>,
-    sent: usize,
-    /// What must be settled before MAIL.
-    auth: bool,
-    xclient: Option<(String, bool)>,
-    content: Option<Content>,
-    verdicts: SmallVec<[Option<Verdict>; 1]>,
-    accepted: SmallVec<[bool; 4]>,
-    mail_accepted: bool,
-    /// A reply about it has come.
-    answered: bool,
-    content_queued: bool,
-    content_start: u64,
-    /// `u64::MAX` while a file is being sent.
-    content_end: u64,
 }
 
 impl Client {
@@ -610,7 +490,7 @@ impl Client {
 
     /// Sends whatever may be sent now.
     fn pump(&mut self) {
-        while self.phase == Phase::Ready && !self.closing {
+        if self.phase == Phase::Ready && !self.closing {
             let Some(at) = self.transactions.iter().position(|in_hand| !in_hand.content_queued) else { return };
             if !self.settle_first(at) {
                 return;
@@ -632,7 +512,6 @@ impl Client {
                 }
             }
             self.send_lines(at, if pipelining { usize::MAX } else { 1 });
-            return;
         }
     }
 
@@ -660,14 +539,13 @@ impl Client {
             return false;
         }
         match in_hand.xclient.take() {
-            Some((_, required)) if self.capabilities.xclient.is_none() => {
-                if required {
-                    in_hand.decide_all(Kind::Transient, Stage::AfterEhlo, text::XCLIENT_MISSING);
-                    self.finish(at, false);
-                    self.pump();
-                    return false;
-                }
+            Some((_, true)) if self.capabilities.xclient.is_none() => {
+                in_hand.decide_all(Kind::Transient, Stage::AfterEhlo, text::XCLIENT_MISSING);
+                self.finish(at, false);
+                self.pump();
+                return false;
             }
+            Some(_) if self.capabilities.xclient.is_none() => {}
             Some((args, _)) if !args.is_empty() => {
                 let line = format!("XCLIENT{args}");
                 self.command(line.as_bytes(), What::Xclient, serial);
@@ -706,7 +584,7 @@ impl Client {
         let mut stuffer = Stuffer::default();
         stuffer.push(&content.head, &mut self.out);
         in_hand.content_end = match content.body {
-            Body::File(source) if source.len() > 0 => {
+            Body::File(source) if !source.is_empty() => {
                 self.out.file(source, stuffer);
                 u64::MAX
             }
@@ -785,81 +663,6 @@ impl Client {
     fn give_up(&mut self, stage: Stage, reply: CompactString, tls: bool) {
         self.close();
         self.phase = Phase::Failed(Failure { stage, reply, tls });
-    }
-}
-
-impl InHand {
-    fn has_accepted(&self) -> bool {
-        self.accepted.contains(&true)
-    }
-
-    fn all_decided(&self) -> bool {
-        self.verdicts.iter().all(Option::is_some)
-    }
-
-    /// The verdict of one recipient; the first one stays.
-    fn decide(&mut self, n: usize, kind: Kind, stage: Stage, reply: CompactString) {
-        // A 2xx to RCPT whose MAIL was refused is no delivery.
-        if self.verdicts[n].is_none() && !(kind == Kind::Delivered && stage == Stage::AfterRcptTo) {
-            self.verdicts[n] = Some(Verdict { kind, stage, reply });
-        }
-    }
-
-    fn decide_all(&mut self, kind: Kind, stage: Stage, reply: &str) {
-        for n in 0..self.verdicts.len() {
-            self.decide(n, kind, stage, reply.into());
-        }
-    }
-
-    /// The session broke at `what`: those whose fate hung on it get the verdict, the others were not attempted.
-    fn blame(&mut self, what: What, kind: Kind, stage: Stage, reply: CompactString) {
-        match what {
-            What::Rcpt(n) => self.decide(n, kind, stage, reply),
-            What::Data | What::Dot | What::DotOf(_) => {
-                for n in 0..self.verdicts.len() {
-                    if self.accepted[n] {
-                        self.decide(n, kind, stage, reply.clone());
-                    }
-                }
-            }
-            What::EmptyDot => {}
-            _ => {
-                if let Some(n) = self.verdicts.iter().position(Option::is_none) {
-                    self.decide(n, kind, stage, reply);
-                }
-            }
-        }
-    }
-}
-
-fn not_attempted() -> Verdict {
-    Verdict { kind: Kind::NotAttempted, stage: Stage::Idle, reply: CompactString::default() }
-}
-
-/// Stage and text when the wait for a reply ends without one.
-fn words(what: What, sent: bool, cause: Cause) -> (Stage, &'static str) {
-    let (during, after, not_sent, no_reply) = match what {
-        What::Banner => (Stage::ReadingBanner, Stage::ReadingBanner, text::NO_BANNER, text::NO_BANNER),
-        What::Ehlo | What::Helo | What::Auth(_) => {
-            (Stage::DuringEhlo, Stage::AfterEhlo, text::SEND_HELLO, text::NO_HELLO)
-        }
-        What::StartTls => (Stage::DuringStartTls, Stage::AfterStartTls, text::NO_TLS_GO_AHEAD, text::NO_TLS_GO_AHEAD),
-        What::Xclient => (Stage::DuringXclient, Stage::AfterXclient, text::CLOSED, text::CLOSED),
-        What::Mail => (Stage::DuringMailFrom, Stage::AfterMailFrom, text::SEND_MAIL, text::NO_MAIL),
-        What::Rcpt(_) => (Stage::DuringRcptTo, Stage::AfterRcptTo, text::SEND_RCPT, text::NO_RCPT),
-        What::Data => (Stage::DuringData, Stage::AfterData, text::SEND_DATA, text::NO_DATA),
-        What::Dot | What::DotOf(_) | What::EmptyDot => {
-            (Stage::SendingBody, Stage::ReadingConfirmation, text::SEND_BODY, text::NO_BODY)
-        }
-        What::Rset | What::Quit => (Stage::DuringRset, Stage::AfterRset, text::SEND_RSET, text::NO_RSET),
-    };
-    let stage = if sent { after } else { during };
-    match cause {
-        Cause::Unreadable => (Stage::SendingBody, text::BODY_UNREADABLE),
-        Cause::Closed if what == What::Banner => (stage, text::NO_BANNER),
-        Cause::Closed if sent => (stage, text::CLOSED),
-        Cause::Closed | Cause::NotSent => (during, not_sent),
-        Cause::NoReply => (stage, if sent { no_reply } else { not_sent }),
     }
 }
 

@@ -1,7 +1,8 @@
 //! Conversations with the machine: what the peer says, what must be written, and what comes of the message.
 
 use super::super::auth::{Credentials, Mechanism};
-use super::super::transaction::{Recipient, Xclient};
+use super::super::settings::Timeouts;
+use super::super::transaction::{Content, Recipient, Xclient};
 use super::*;
 
 fn settings() -> Settings {
@@ -26,7 +27,7 @@ impl Talk {
     fn ready(settings: Settings, ehlo: &str) -> Talk {
         let mut talk = Talk::new(settings);
         talk.hear("220 peer.example\r\n");
-        assert!(talk.said().starts_with(b"EHLO") || true);
+        talk.said();
         talk.hear(ehlo);
         talk
     }

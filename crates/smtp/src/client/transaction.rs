@@ -168,7 +168,7 @@ pub fn is_sendable(path: Path<'_>) -> bool {
     local_ok
         && path.domain.bytes().all(plain)
         && local.len() + path.domain.len() <= PATH_LEN_MAX
-        && !(local.is_empty() && !path.domain.is_empty())
+        && (path.domain.is_empty() || !local.is_empty())
 }
 
 /// What may stand between the quotes of a local part (RFC 5321 section 4.1.2).
