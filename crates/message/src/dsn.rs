@@ -138,11 +138,14 @@ pub struct Report<'a> {
     pub preamble: Option<&'a str>,
 }
 
+/// Names and values, in order.
+pub type StatusFields = Vec<(String, String)>;
+
 /// The fields of a delivery-status part, in wire order: those about the message, then those about its recipient.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeliveryStatus {
-    pub message: Vec<(String, String)>,
-    pub recipient: Vec<(String, String)>,
+    pub message: StatusFields,
+    pub recipient: StatusFields,
 }
 
 impl DeliveryStatus {
@@ -203,7 +206,7 @@ impl Report<'_> {
         if let Some(envid) = &self.envelope.dsn.envid {
             message.push(("Original-Envelope-Id".into(), envid.to_string()));
         }
-        let mut recipient: Vec<(String, String)> = Vec::with_capacity(8);
+        let mut recipient: StatusFields = Vec::with_capacity(8);
         let mut add = |name: &str, value: String| recipient.push((name.to_owned(), value));
         if let Some(host) = self.remote_mta {
             add("Remote-MTA", format!("dns; {host}"));
@@ -386,7 +389,7 @@ fn one_line(reply: &str) -> String {
 
 /// Reads the first delivery-status part of a report: the fields of the message, then those of each recipient. `None`: the
 /// message is no report or has nothing that can be read. Names of known fields are given in their usual spelling.
-pub fn extract_delivery_status(content: &Content) -> io::Result<Option<Vec<Vec<(String, String)>>>> {
+pub fn extract_delivery_status(content: &Content) -> io::Result<Option<Vec<StatusFields>>> {
     let tree = MimeTree::parse(content)?;
     let is_status = |kind: &str| matches!(kind, "message/delivery-status" | "message/global-delivery-status");
     let found = tree.parts().iter().enumerate().find(|(at, part)| {
@@ -424,8 +427,8 @@ impl<'a> Iterator for Groups<'a> {
     }
 }
 
-fn fields_of(group: &[u8]) -> Vec<(String, String)> {
-    let mut fields: Vec<(String, String)> = Vec::new();
+fn fields_of(group: &[u8]) -> StatusFields {
+    let mut fields: StatusFields = Vec::new();
     for field in crate::header::fields(group).filter(|field| !field.name.is_empty()) {
         let name = String::from_utf8_lossy(field.name);
         let name = KNOWN_FIELDS.iter().find(|known| known.eq_ignore_ascii_case(&name)).map_or(&*name, |known| known);
