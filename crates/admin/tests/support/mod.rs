@@ -209,7 +209,7 @@ impl Apply for FakeApply {
     fn apply<'a>(&'a self, config: &'a Arc<Config>, pending: Option<&'a Pending>) -> Later<'a, Result<(), String>> {
         Box::pin(async move {
             assert!(pending.is_some(), "nothing ever needs to be put back here");
-            if config.global().get(&ph_config::options::HOSTNAME).as_deref() == Some("refuse.example") {
+            if config.global().get(&ph_config::options::HOSTNAME).as_ref() == "refuse.example" {
                 return Err("the sockets cannot be opened".to_owned());
             }
             self.applied.lock().unwrap().push(config.generation());
