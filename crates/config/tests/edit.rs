@@ -292,6 +292,36 @@ fn a_policy_asks_with_words_and_gets_values() {
     assert!(pending.config.global().get(&opt::RELAY_HOSTS).contains("10.9.0.1".parse().unwrap()));
 }
 
+#[test]
+fn a_change_tells_only_what_it_made_doubtful() {
+    let mut console = Console::new("server_max_file_descriptors = 100");
+    let Answer::Apply(pending) = console.editor.run(&mut console.session, "set retry_interval 5") else { panic!() };
+    assert!(pending.warnings.is_empty(), "{}", pending.warnings);
+    let Answer::Apply(pending) = console.editor.run(&mut console.session, "set esmtp_listener pathway nowhere") else {
+        panic!()
+    };
+    assert_eq!(pending.warnings.diagnostics().len(), 1, "{}", pending.warnings);
+}
+
+#[test]
+fn an_option_that_is_set_again_and_again_is_one_change() {
+    let site = Site::new(&[("main.conf", "retry_interval = 1\n")]);
+    let mut console = Console::open(&site.path("main.conf"));
+    for n in 2..300 {
+        console.run(&format!("set retry_interval {n}"));
+        console.run("set domain x max_retries 1");
+    }
+    console.run("writeback");
+    assert_eq!(site.read("main.conf"), "retry_interval = 299\nDomain \"x\" {\n  Max_Retries = 1\n}\n");
+}
+
+#[test]
+fn levels_are_set_as_the_documentation_shows() {
+    let mut console = Console::new("");
+    assert_eq!(console.run("set debug_flags DEBUG ( SMTP )"), "Debug = (\n  SMTP\n)\n");
+    assert_eq!(console.editor.current().debug_flags().levels[0].1.len(), 1);
+}
+
 struct Site {
     folder: tempfile::TempDir,
 }

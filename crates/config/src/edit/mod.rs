@@ -12,12 +12,12 @@ mod writeback;
 
 use crate::check;
 use crate::config::Config;
-use crate::diagnostic::Report;
+use crate::diagnostic::{Diagnostic, Report};
 use crate::load;
 use crate::options::OptionDecl;
 use crate::schema::ScopeClass;
 use crate::show;
-use crate::source::{Source, Sources};
+use crate::source::{FileId, Sources};
 use crate::syntax::{self, Literal};
 use crate::tree::{Name, NodeId, ROOT, Setting, Tree};
 use crate::value;
@@ -91,12 +91,22 @@ struct Change {
     option: Option<&'static OptionDecl>,
 }
 
+impl Change {
+    fn same(&self, other: &Change) -> bool {
+        let option = |change: &Change| change.option.map(std::ptr::from_ref);
+        let step = |(a, b): (&(&ScopeClass, Name), &(&ScopeClass, Name))| std::ptr::eq(a.0, b.0) && a.1.key == b.1.key;
+        option(self) == option(other)
+            && self.route.len() == other.route.len()
+            && self.route.iter().zip(&other.route).all(step)
+    }
+}
+
 /// A configuration that is ready to be put into force.
 pub struct Pending {
     pub config: Arc<Config>,
     /// What to answer once it is in force.
     pub text: String,
-    /// What is doubtful about it.
+    /// What is doubtful about it; after changes on the console only what was not so before.
     pub warnings: Report,
     /// Names of options that differ and need a restart.
     pub restart_only: Vec<&'static str>,
@@ -197,7 +207,11 @@ impl ConfigEditor {
         match pending.kind {
             PendingKind::Changes { changes, from_scratch } => {
                 state.from_scratch |= from_scratch;
-                state.changes.extend(changes);
+                for change in changes {
+                    if !state.changes.iter().any(|known| known.same(&change)) {
+                        state.changes.push(change); // policies may set one option for ever
+                    }
+                }
             }
             PendingKind::Reload => {
                 state.loaded = state.current.clone();
@@ -377,8 +391,10 @@ impl Transaction {
 
     /// A configuration of what was changed, if it passes the checks.
     fn finish(&self, current: &Config, text: String) -> Result<Pending, String> {
+        let known = check::all(&current.tree, &current.sources);
         let mut warnings = Report::default();
-        warnings.extend(check::all(&self.tree, &self.sources));
+        let new = |found: &Diagnostic| !known.iter().any(|old| old.message == found.message && old.span == found.span);
+        warnings.extend(check::all(&self.tree, &self.sources).into_iter().filter(new));
         if warnings.has_errors() {
             return Err(warnings.to_string());
         }
@@ -401,8 +417,8 @@ impl Transaction {
         if text.is_empty() {
             return Err(format!("Which value is {} to have?", decl.name));
         }
-        let file = self.sources.add(Source::new("console", None, text.as_bytes(), false));
-        let literal = syntax::parse_value(file, text.as_bytes()).map_err(|e| with_help(e.message, e.help))?;
+        // What is typed is no file: places in it are never shown, and nothing of it is kept but the value.
+        let literal = syntax::parse_value(FileId(0), text.as_bytes()).map_err(|e| with_help(e.message, e.help))?;
         let understood = value::understand(decl, &literal).map_err(|e| with_help(e.message, e.help))?;
         let node = self.open(&target.route);
         let setting =

@@ -97,15 +97,7 @@ impl<'a> Plan<'a> {
             unsaved: String::new(),
             notes: String::new(),
         };
-        let mut done: Vec<String> = Vec::new();
-        for change in &state.changes {
-            let name = change.option.map_or("", |decl| decl.name);
-            let key = format!("{}{name}", super::lookup::path_text(&change.route));
-            if !done.contains(&key) {
-                plan.change(change);
-                done.push(key);
-            }
-        }
+        state.changes.iter().for_each(|change| plan.change(change));
         Ok(plan)
     }
 
