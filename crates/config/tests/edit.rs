@@ -311,6 +311,8 @@ fn an_option_that_is_set_again_and_again_is_one_change() {
         console.run(&format!("set retry_interval {n}"));
         console.run("set domain x max_retries 1");
     }
+    console.run("set never_retry true");
+    console.run("unset never_retry");
     console.run("writeback");
     assert_eq!(site.read("main.conf"), "retry_interval = 299\nDomain \"x\" {\n  Max_Retries = 1\n}\n");
 }

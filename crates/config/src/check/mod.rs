@@ -43,7 +43,7 @@ pub(crate) fn without_effect(tree: &Tree, sources: &Sources, severity: Severity)
             let message = format!("`{}` is accepted and has no effect here", node.class.name);
             found.push(Diagnostic::at(sources, severity, head, message));
         }
-        for setting in node.settings.iter().filter(|s| s.decl.status == Status::Accepted) {
+        for setting in node.settings.iter().filter(|s| s.decl.status == Status::Accepted && !s.edited) {
             if let Some(place) = setting.places.last() {
                 let message = format!("`{}` is accepted and has no effect here", setting.decl.name);
                 found.push(Diagnostic::at(sources, severity, place.whole, message));

@@ -109,8 +109,11 @@ impl<'a> Plan<'a> {
             (None, new) => old.into_iter().for_each(|old| self.reconcile(old, new)),
             (Some(decl), new) => {
                 let literal = new.and_then(|n| self.current.tree.node(n).setting(decl)).map(|s| s.literal.clone());
-                let same =
-                    |old: NodeId| self.loaded.tree.node(old).setting(decl).map(|s| &s.literal) == literal.as_ref();
+                let saved = |literal: &Literal| show::literal(literal, "", Style::Saved);
+                let same = |old: NodeId| {
+                    let old = self.loaded.tree.node(old).setting(decl).map(|s| saved(&s.literal));
+                    old == literal.as_ref().map(saved)
+                };
                 match literal {
                     Some(_) if old.is_some_and(same) => {} // back to what the files say
                     Some(literal) => self.set(&change.route, old, decl, &literal),
