@@ -194,7 +194,12 @@ impl ControlServer {
             if requests.next_command().is_err() {
                 return Err(io::ErrorKind::InvalidData.into());
             }
-            let read = tokio::time::timeout(Duration::from_secs(idle_timeout_s), stream.read(&mut bytes)).await??;
+            let idle = Duration::from_secs(idle_timeout_s);
+            let Ok(read) = tokio::time::timeout(idle, stream.read(&mut bytes)).await else {
+                session.timed_out();
+                return Ok(());
+            };
+            let read = read?;
             if read == 0 {
                 return Ok(());
             }

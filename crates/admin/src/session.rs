@@ -85,6 +85,13 @@ impl Session {
         Reply { text, close: self.context.close }
     }
 
+    /// The client was idle for too long. One that never authenticated where it had to is accounted for.
+    pub fn timed_out(&self) {
+        if !self.authenticated {
+            self.log_auth("", AuthResult::TimedOut);
+        }
+    }
+
     /// The user and whether they are authenticated.
     pub fn user(&self) -> (&str, bool) {
         (&self.context.user, self.authenticated)

@@ -254,6 +254,8 @@ async fn an_idle_session_is_closed_and_a_stop_ends_all() {
     let running = start(|access| access.idle_timeout_s = 1).await;
     let mut stream = TcpStream::connect(&running.tcp).await.unwrap();
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0, "closed after a second without a request");
+    let acctlog = running.acctlog();
+    assert!(acctlog.contains("@T@*:2025@127.0.0.1:") && acctlog.ends_with("@@0\n"), "{acctlog}");
     let mut client = running.unix_client().await;
     client.request("pid").await.unwrap();
     running.stop.send(true).unwrap();

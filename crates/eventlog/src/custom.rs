@@ -33,8 +33,11 @@ enum Part {
     Queued(usize),
     /// `%us{n}`.
     Stamp(usize),
-    /// `%t{strftime}`.
-    Strftime(String),
+    /// `%t{strftime}`, and the same with fractions of a second.
+    Strftime {
+        plain: String,
+        hires: String,
+    },
 }
 
 /// The operator's format cannot be used.
@@ -179,7 +182,7 @@ impl Format {
                     out::number(out, micros / 1_000_000);
                     out::fraction(out, (micros % 1_000_000) as u32, *decimals);
                 }
-                Part::Strftime(format) => strftime(out, format, facts.now),
+                Part::Strftime { plain, hires } => strftime(out, if facts.hires { hires } else { plain }, facts.now),
             }
         }
         out.push(b'\n');
@@ -191,6 +194,24 @@ pub(crate) fn strftime(out: &mut Vec<u8>, format: &str, now: Time) {
     if let Ok(text) = strftime_text(format, now) {
         out.extend_from_slice(text.as_bytes());
     }
+}
+
+/// A strftime format whose `%S` and `%T` have six decimals: what `log_hires_timestamp` makes of one.
+pub(crate) fn with_fractions(format: &str) -> String {
+    let mut out = String::with_capacity(format.len() + 5);
+    let mut chars = format.chars();
+    while let Some(c) = chars.next() {
+        out.push(c);
+        if c == '%'
+            && let Some(letter) = chars.next()
+        {
+            out.push(letter);
+            if matches!(letter, 'S' | 'T') {
+                out.push_str("%.6f");
+            }
+        }
+    }
+    out
 }
 
 /// The local time in a strftime format, or why the format is none.
@@ -229,7 +250,7 @@ fn specifier(text: &str, offset: usize) -> Result<(Part, usize), FormatError> {
             "T" => Part::Queued(decimals(0)?),
             _ => {
                 strftime_text(inner, Time::ZERO).map_err(|error| bad(error.to_string()))?;
-                Part::Strftime(inner.to_owned())
+                Part::Strftime { plain: inner.to_owned(), hires: with_fractions(inner) }
             }
         };
         return Ok((part, length));
@@ -574,6 +595,14 @@ mod tests {
             assert_eq!(line("%vctx_mess{k}", Some(rules), &facts), wanted, "{rules}");
         }
         assert!(matches!(Format::parse("%t", Some("tr/a/")), Err(FormatError::Sanitize(_))));
+    }
+
+    #[test]
+    fn high_resolution_adds_fractions_to_seconds() {
+        assert_eq!(with_fractions("[%a %H:%M:%S] %T %%S"), "[%a %H:%M:%S%.6f] %T%.6f %%S");
+        let envelope = envelope();
+        let facts = Facts::reception(Time(1_251_200_446_000_250), true, &envelope, None);
+        assert_eq!(line("%t %t{%S}", None, &facts), "1251200446000250 46.000250\n");
     }
 
     #[test]

@@ -197,6 +197,7 @@ pub struct CustomStage {
 pub struct CustomLogger {
     pub name: String,
     pub mainlog: Option<Target>,
+    /// Diagnostics go here too; `None` unless `log_errors` is on.
     pub paniclog: Option<Target>,
     pub reception: CustomStage,
     pub delivery: CustomStage,

@@ -1,7 +1,7 @@
 //! The loggers as the log uses them: settings turned into open files and compiled formats.
 
 use crate::bouncelog::UserString;
-use crate::custom::{Format, FormatError, strftime_text};
+use crate::custom::{Format, FormatError, strftime_text, with_fractions};
 use crate::facts::Kind;
 use crate::file::LogFile;
 use crate::settings::{
@@ -196,6 +196,8 @@ impl Loggers {
                 }
             })
             .collect();
+        let resolved =
+            |format: &str| if settings.hires_timestamps { with_fractions(format) } else { format.to_owned() };
         let bounces = settings.bounce_loggers.iter().filter_map(|logger| maker.bounce(logger, now)).collect();
         let customs = settings.custom_loggers.iter().map(|logger| maker.custom(logger)).collect();
         let chunks = settings
@@ -210,7 +212,7 @@ impl Loggers {
                 Some(ChunkSink {
                     name: logger.name.clone(),
                     file: maker.file(&what, &logger.destination)?,
-                    timestamp_format: logger.timestamp_format.clone(),
+                    timestamp_format: resolved(&logger.timestamp_format),
                     add_newline: logger.add_newline,
                 })
             })
@@ -241,7 +243,7 @@ impl Loggers {
         Loggers {
             hires: settings.hires_timestamps,
             stderr: settings.stderr,
-            timestamp_format,
+            timestamp_format: resolved(&timestamp_format),
             throttle: settings.throttle,
             rotation: settings.rotation,
             mains,
