@@ -13,6 +13,7 @@ mod error;
 mod hooks;
 pub mod host;
 mod objects;
+mod raw;
 mod registry;
 mod services;
 mod settings;

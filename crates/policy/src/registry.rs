@@ -8,11 +8,13 @@
 use crate::host::Host;
 use crate::objects::{Message, Session};
 use crate::userdata::{self, EcString};
+use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use mlua::{AnyUserData, Lua, MultiValue, Value};
 use std::sync::Arc;
 
-pub use arguments::Args;
+pub use arguments::{Arg, Args};
+pub(crate) use arguments::{Object, Receiver};
 pub(crate) use arguments::{bytes_of, format_number, number_of};
 pub use phases::{Phase, Phases};
 
@@ -163,18 +165,23 @@ impl Type {
     }
 
     /// Whether `value` may be given for it.
-    pub(crate) fn takes(self, value: &Value) -> bool {
+    pub(crate) fn takes(self, value: &Arg) -> bool {
         match (self, value) {
             (Type::Any, _)
-            | (Type::Boolean, Value::Boolean(_))
-            | (Type::Integer | Type::Number | Type::String | Type::Scalar | Type::Strings, Value::Integer(_))
-            | (Type::Integer | Type::Number | Type::String | Type::Scalar | Type::Strings, Value::Number(_))
-            | (Type::String | Type::Scalar | Type::Strings, Value::String(_))
-            | (Type::Scalar, Value::Boolean(_))
-            | (Type::Strings | Type::Table, Value::Table(_))
+            | (Type::Boolean | Type::Scalar, Arg::Boolean(_))
+            | (Type::Integer | Type::Number | Type::String | Type::Scalar | Type::Strings, Arg::Number(_))
+            | (Type::String | Type::Scalar | Type::Strings, Arg::Bytes(_)) => true,
+            (Type::Integer | Type::Number, Arg::Bytes(text)) => arguments::number_in(text).is_some(),
+            (_, Arg::Value(value)) => self.takes_value(value),
+            _ => false,
+        }
+    }
+
+    fn takes_value(self, value: &Value) -> bool {
+        match (self, value) {
+            (Type::Strings | Type::Table, Value::Table(_))
             | (Type::Function, Value::Function(_))
             | (Type::Userdata, Value::UserData(_)) => true,
-            (Type::Integer | Type::Number, Value::String(text)) => arguments::number_in(&text.as_bytes()).is_some(),
             (Type::String | Type::Scalar | Type::Strings | Type::EcString, Value::UserData(data)) => data.is::<EcString>(),
             (Type::Message, Value::UserData(data)) => data.is::<userdata::Msg>(),
             (Type::Accept, Value::UserData(data)) => data.is::<userdata::Accept>(),
@@ -197,7 +204,7 @@ pub enum Call {
 /// What an implementation works with.
 pub struct Ctx<'a> {
     pub lua: std::borrow::Cow<'a, Lua>,
-    pub host: Arc<Host>,
+    pub host: std::borrow::Cow<'a, Arc<Host>>,
     pub function: &'static Function,
 }
 
@@ -217,7 +224,7 @@ impl Ctx<'_> {
 
     /// One string.
     pub fn string(&self, bytes: &[u8]) -> Result<Ret, ApiError> {
-        Ok(Ret::One(self.bytes(bytes)?))
+        Ok(Ret::Bytes(Bytes::copy_from_slice(bytes)))
     }
 
     /// An array of strings.
@@ -245,6 +252,8 @@ impl Ctx<'_> {
 pub enum Ret {
     None,
     One(Value),
+    /// One string, without a detour through a value.
+    Bytes(Bytes),
     Two(Value, Value),
     Many(Vec<Value>),
 }
@@ -266,13 +275,14 @@ impl Ret {
         Ret::One(Value::Integer(i64::from(flag)))
     }
 
-    pub(crate) fn into_multi(self) -> MultiValue {
-        match self {
+    pub(crate) fn into_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
+        Ok(match self {
             Ret::None => MultiValue::new(),
             Ret::One(value) => MultiValue::from_iter([value]),
+            Ret::Bytes(bytes) => MultiValue::from_iter([Value::String(lua.create_string(bytes)?)]),
             Ret::Two(one, two) => MultiValue::from_iter([one, two]),
             Ret::Many(values) => MultiValue::from_vec(values),
-        }
+        })
     }
 }
 

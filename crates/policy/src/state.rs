@@ -8,7 +8,7 @@ use crate::error::{lua_error_cause, lua_error_text};
 use crate::host::Host;
 use crate::registry::{self, package};
 use crate::services::LogLevel;
-use crate::watchdog::raw;
+use crate::raw;
 use mlua::{Lua, LuaString, Table, Value};
 use std::path::Path;
 use std::sync::Arc;

@@ -104,6 +104,7 @@ impl Class {
 }
 
 /// `msg`.
+#[derive(Clone)]
 pub enum Msg {
     /// The engine's: gone when the engine lets it go.
     Engine(Weak<Message>),
@@ -140,9 +141,11 @@ impl UserData for Msg {
 }
 
 /// `ac`.
+#[derive(Clone)]
 pub struct Accept(pub Weak<Session>);
 
 /// `vctx`.
+#[derive(Clone)]
 pub struct Validate(pub Weak<Session>);
 
 fn live(session: &Weak<Session>) -> Option<Arc<Session>> {
@@ -189,6 +192,7 @@ impl UserData for Validate {
 }
 
 /// `mc`, the message construct of an SMTP session.
+#[derive(Clone)]
 pub struct Construct {
     pub session: Weak<Session>,
 }

@@ -5,14 +5,12 @@
 //! are counted, not the clock: when the machine stalls, the watchdog stalls with the policy. No hook is installed in normal
 //! running, where it would cost six times.
 
+use crate::raw::StatePointer;
 use parking_lot::{Condvar, Mutex};
-use raw::StatePointer;
 use std::ffi::CStr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::SeqCst};
 use std::time::Duration;
-
-pub(crate) mod raw;
 
 /// The error that a stopped policy sees, after script and line.
 pub(crate) const MESSAGE: &CStr = c"CPU limit exceeded";

@@ -160,9 +160,7 @@ static CONSTRUCT_MESSAGE: Function = Function {
     doc: "The message of the present transaction.",
     call: Call::Field {
         get: |ctx, args| {
-            let Value::UserData(data) = args.object() else { return Ok(Ret::NIL) };
-            let session = data.borrow::<Construct>()?.session.upgrade();
-            let message = session.and_then(|session| session.handles.lock().as_ref()?.message.upgrade());
+            let message = args.construct()?.and_then(|session| session.handles.lock().as_ref()?.message.upgrade());
             let Some(message) = message else { return Ok(Ret::NIL) };
             let mut handle = message.handle.lock();
             Ok(Ret::One(Value::UserData(ctx.host.message_handle(&ctx.lua, &message, &mut handle)?.clone())))
@@ -178,8 +176,7 @@ static CONSTRUCT_CONTEXT: Function = Function {
     doc: "The validation context of the session.",
     call: Call::Field {
         get: |ctx, args| {
-            let Value::UserData(data) = args.object() else { return Ok(Ret::NIL) };
-            let Some(session) = data.borrow::<Construct>()?.session.upgrade() else { return Ok(Ret::NIL) };
+            let Some(session) = args.construct()? else { return Ok(Ret::NIL) };
             let mut handles = session.handles.lock();
             let handles = ctx.host.session_handles(&ctx.lua, &session, &mut handles)?;
             Ok(Ret::One(Value::UserData(handles.validate.clone())))
@@ -199,7 +196,7 @@ fn capability_remove(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
 
 fn edit(ctx: &Ctx<'_>, args: &Args, make: fn(String) -> CapabilityEdit) -> Result<Ret, ApiError> {
     let session = args.session()?;
-    let name = args.text(0)?;
+    let name = args.text(0)?.into_owned();
     let mut state = session.state.lock();
     if !state.service.eq_ignore_ascii_case("SMTP") {
         return Err(ctx.raise("not an SMTP session"));
@@ -218,7 +215,7 @@ fn edit(ctx: &Ctx<'_>, args: &Args, make: fn(String) -> CapabilityEdit) -> Resul
 fn session_count(ctx: &Ctx<'_>, args: &Args, cidr_at: usize, service_at: usize) -> Result<Ret, ApiError> {
     let session = args.session()?;
     let peer = session.state.lock().remote.ip().to_canonical();
-    let service = args.optional_text(service_at)?.unwrap_or_else(|| "SMTP".to_owned());
+    let service = args.optional_text(service_at)?.unwrap_or("SMTP".into());
     let (address, prefix) = match args.optional_text(cidr_at)? {
         None => (peer, host_bits(peer)),
         Some(cidr) => network(&cidr, peer).ok_or_else(|| args.bad(cidr_at, format!("'{cidr}' is no network")))?,

@@ -4,10 +4,8 @@
 //! edited, and an edit touches its own bytes only. Once a message has left, its methods return nil, "message gone".
 
 use crate::objects::{ContextKind, MessageState};
-use crate::registry::{ApiError, Args, Ctx, Phase, Phases, Table, bytes_of, format_number};
-use crate::userdata::Msg;
+use crate::registry::{ApiError, Arg, Args, Ctx, Phase, Phases, Table};
 use bytes::Bytes;
-use mlua::Value;
 use ph_message::{Context, Mailbox};
 
 mod content;
@@ -90,15 +88,15 @@ pub(crate) fn context_kind(args: &Args, at: usize) -> Result<ContextKind, ApiErr
 
 /// A value as a context keeps it. Nil changes nothing and is logged: real policies store headers that are absent.
 pub(crate) fn context_value(ctx: &Ctx<'_>, args: &Args, at: usize) -> Result<Option<Bytes>, ApiError> {
-    Ok(Some(match args.value(at) {
-        Value::Nil => {
+    Ok(Some(match args.arg(at) {
+        Arg::Nil => {
             let which = if context_kind(args, 0)? == ContextKind::Mess { "message" } else { "connection" };
             ctx.host.error(&format!("Attempt to set null key or value in validate context {which} dictionary."));
             return Ok(None);
         }
-        Value::Boolean(value) => Bytes::from_static(if *value { b"true" } else { b"false" }),
-        Value::Integer(number) => Bytes::from(format_number(*number as f64)),
-        value => Bytes::from(bytes_of(value).ok_or_else(|| args.bad(at, "string, number or boolean expected"))?),
+        Arg::Boolean(value) => Bytes::from_static(if *value { b"true" } else { b"false" }),
+        Arg::Bytes(bytes) => Bytes::copy_from_slice(bytes),
+        _ => Bytes::from(args.bytes(at)?.into_owned()),
     }))
 }
 
@@ -118,15 +116,10 @@ pub(crate) fn check_context_size(ctx: &Ctx<'_>, context: &Context, key: &str, va
     Ok(())
 }
 
-/// Whether the message is the policy's own, which may be worked on in any phase.
-fn is_own(args: &Args) -> bool {
-    matches!(args.object(), Value::UserData(data) if data.borrow::<Msg>().is_ok_and(|msg| msg.is_own()))
-}
-
 /// Raises where the content may not be changed.
 fn writable(ctx: &Ctx<'_>, args: &Args, state: &MessageState) -> Result<(), ApiError> {
     let phase = ctx.phase();
-    if is_own(args) || (WRITE.contains(&phase) && !state.read_only) {
+    if args.is_own_message() || (WRITE.contains(&phase) && !state.read_only) {
         return Ok(());
     }
     Err(ctx.raise(format_args!("message content is read-only in phase '{}'", phase.name())))

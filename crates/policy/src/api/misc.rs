@@ -4,7 +4,7 @@ use crate::call::Module;
 use crate::hooks::Hook;
 use crate::host::Host;
 use crate::objects::Message;
-use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Table, Type, optional, param, returns, type_name};
+use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Table, Type, optional, param, returns};
 use crate::services::LogLevel;
 use crate::userdata::{Class, Msg};
 use mlua::Value;
@@ -74,11 +74,7 @@ static TYPE: Function = Function {
     doc: "The type of a value.",
     page: "4/lua/ref-msys-type.md",
     call: Call::Sync(|ctx, args| {
-        let name = match args.value(0) {
-            Value::UserData(data) => Class::of(data).map_or("userdata", Class::name).to_owned(),
-            value => type_name(value),
-        };
-        ctx.string(name.as_bytes())
+        ctx.string(args.arg(0).type_name().as_bytes())
     }),
     ..FUNCTION
 };
@@ -145,11 +141,9 @@ fn log(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     let level = LogLevel::from_number(number as i64).filter(|level| f64::from(*level as u8) == number);
     let level = level.ok_or_else(|| args.bad(0, format!("no such level: {number}")))?;
     if ctx.host.services.log.is_on(level) {
-        let text = match args.value(1) {
-            value @ (Value::Integer(_) | Value::Number(_) | Value::String(_)) => {
-                String::from_utf8_lossy(&crate::registry::bytes_of(value).unwrap_or_default()).into_owned()
-            }
-            value => value.to_string()?,
+        let text = match args.arg(1).as_bytes() {
+            Some(bytes) => String::from_utf8_lossy(&bytes).into_owned(),
+            None => args.arg(1).to_value(&ctx.lua)?.to_string()?,
         };
         ctx.host.services.log.panic(level, "scriptlet", &text);
     }
@@ -157,7 +151,7 @@ fn log(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
 }
 
 fn register_module(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
-    let (name, table) = (args.text(0)?, args.table(1)?.clone());
+    let (name, table) = (args.text(0)?.into_owned(), args.table(1)?.clone());
     let host = &ctx.host;
     let script = host.loading_script();
     if let Some(script) = &script
@@ -262,7 +256,7 @@ fn class_meta_table(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
 }
 
 async fn readfile(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
-    let name = args.text(0)?;
+    let name = args.text(0)?.into_owned();
     let path = match name.split_once(':') {
         Some(("file", rest)) => PathBuf::from(rest.strip_prefix("//").unwrap_or(rest)),
         Some((scheme @ ("http" | "https"), rest)) if rest.starts_with("//") => {

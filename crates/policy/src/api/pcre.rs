@@ -4,7 +4,7 @@
 //! up. A subject or pattern that is not UTF-8 is matched as bytes. Big subjects are searched outside the state.
 
 use crate::registry::{
-    ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Type, bytes_of, optional, param, returns, type_name,
+    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Type, bytes_of, optional, param, returns, type_name,
 };
 use mlua::{Table, Value};
 use parking_lot::Mutex;
@@ -229,7 +229,7 @@ pub(crate) fn match_table(ctx: &Ctx<'_>, regex: &Regex, subject: &[u8], spans: &
 }
 
 async fn find(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
-    let (subject, pattern) = (Arc::new(args.bytes(0)?), args.bytes(1)?);
+    let (subject, pattern) = (Arc::new(args.bytes(0)?.into_owned()), args.bytes(1)?.into_owned());
     let regex = match ctx.host.patterns.get(&pattern, std::str::from_utf8(&subject).is_ok()) {
         Ok(regex) => regex,
         Err(problem) => return failed(&ctx, &problem),
@@ -254,10 +254,13 @@ fn limit(args: &Args, at: usize) -> Result<usize, ApiError> {
 }
 
 async fn replace(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
-    let (subject, pattern, limit) = (Arc::new(args.bytes(0)?), args.bytes(1)?, limit(&args, 3)?);
-    let replacement = match args.value(2) {
-        Value::Function(function) => Err(function.clone()),
-        value => Ok(bytes_of(value).ok_or_else(|| args.bad(2, format!("string or function expected, got {}", type_name(value))))?),
+    let (subject, pattern, limit) = (Arc::new(args.bytes(0)?.into_owned()), args.bytes(1)?.into_owned(), limit(&args, 3)?);
+    let replacement = match args.arg(2) {
+        Arg::Value(Value::Function(function)) => Err(function.clone()),
+        other => match other.as_bytes() {
+            Some(bytes) => Ok(bytes.into_owned()),
+            None => return Err(args.bad(2, format!("string or function expected, got {}", other.type_name()))),
+        },
     };
     let regex = match ctx.host.patterns.get(&pattern, std::str::from_utf8(&subject).is_ok()) {
         Ok(regex) => regex,
@@ -339,7 +342,7 @@ fn expand(out: &mut Vec<u8>, template: &[u8], regex: &Regex, subject: &[u8], spa
 }
 
 async fn split(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
-    let (subject, pattern) = (Arc::new(args.bytes(0)?), args.bytes(1)?);
+    let (subject, pattern) = (Arc::new(args.bytes(0)?.into_owned()), args.bytes(1)?.into_owned());
     let limit = limit(&args, 2)?;
     let limit = if limit == 0 { usize::MAX } else { limit };
     let regex = match ctx.host.patterns.get(&pattern, std::str::from_utf8(&subject).is_ok()) {

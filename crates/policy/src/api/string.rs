@@ -2,11 +2,10 @@
 
 use super::pcre;
 use crate::registry::{
-    ApiError, Args, Call, FUNCTION, Function, Ret, Table, Type, bytes_of, optional, param, returns,
+    ApiError, Args, Call, FUNCTION, Function, Ret, Table, Type, optional, param, returns,
 };
 use crate::userdata::EcString;
 use mlua::Value;
-use std::ops::Deref;
 
 pub static TABLE: Table = Table {
     name: "string",
@@ -60,8 +59,8 @@ static SET: Function = Function {
     params: &[param("str", Type::String, "the new content")],
     doc: "Replaces the content.",
     call: Call::Sync(|_, args| {
-        let bytes = args.bytes(0)?;
-        this(args)?.set(&bytes);
+        let bytes = args.bytes(0)?.into_owned(); // A copy: it may be this very string.
+        args.ec_string()?.set(&bytes);
         Ok(Ret::None)
     }),
     ..FUNCTION
@@ -77,7 +76,7 @@ static WRITE: Function = Function {
     doc: "Appends.",
     call: Call::Sync(|_, args| {
         let bytes = part(args, 0, 1)?;
-        this(args)?.append(&bytes);
+        args.ec_string()?.append(&bytes);
         Ok(Ret::number(bytes.len() as f64))
     }),
     ..FUNCTION
@@ -87,7 +86,7 @@ static CLEAR: Function = Function {
     name: "ec_string:clear",
     doc: "Empties it.",
     call: Call::Sync(|_, args| {
-        this(args)?.set(b"");
+        args.ec_string()?.set(b"");
         Ok(Ret::None)
     }),
     ..FUNCTION
@@ -97,7 +96,7 @@ static BUFFER: Function = Function {
     name: "ec_string.buffer",
     returns: &[returns("string", "the content")],
     doc: "The content as a Lua string.",
-    call: Call::Field { get: |ctx, args| ctx.string(&this(args)?.bytes()), set: None },
+    call: Call::Field { get: |ctx, args| ctx.string(&args.ec_string()?.bytes()), set: None },
     ..FUNCTION
 };
 
@@ -105,7 +104,7 @@ static LEN: Function = Function {
     name: "ec_string.len",
     returns: &[returns("integer", "octets")],
     doc: "The length of the content.",
-    call: Call::Field { get: |_, args| Ok(Ret::number(this(args)?.len() as f64)), set: None },
+    call: Call::Field { get: |_, args| Ok(Ret::number(args.ec_string()?.len() as f64)), set: None },
     ..FUNCTION
 };
 
@@ -113,20 +112,13 @@ static LENGTH: Function = Function {
     name: "ec_string.length",
     returns: &[returns("integer", "octets")],
     doc: "The length of the content.",
-    call: Call::Field { get: |_, args| Ok(Ret::number(this(args)?.len() as f64)), set: None },
+    call: Call::Field { get: |_, args| Ok(Ret::number(args.ec_string()?.len() as f64)), set: None },
     ..FUNCTION
 };
 
-fn this(args: &Args) -> Result<impl Deref<Target = EcString> + '_, ApiError> {
-    match args.object() {
-        Value::UserData(data) => Ok(data.borrow::<EcString>()?),
-        _ => Err(ApiError::Raise("ec_string expected".to_owned())),
-    }
-}
-
 /// The string at `at`, cut to the number at `count_at` where one is given.
 fn part(args: &Args, at: usize, count_at: usize) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = bytes_of(args.value(at)).unwrap_or_default();
+    let mut bytes = args.bytes(at)?.into_owned();
     if !args.is_nil(count_at) {
         bytes.truncate(usize::try_from(args.integer(count_at)?).unwrap_or(0));
     }

@@ -6,7 +6,7 @@
 use super::message::{check_context_size, context_kind, context_value, parse_mailbox};
 use crate::objects::{ContextKind, Recipient, SessionState};
 use crate::registry::{
-    ApiError, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Table, Type, number_of, optional, param, returns,
+    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Table, Type, optional, param, returns,
 };
 use bytes::Bytes;
 use mlua::Value;
@@ -215,8 +215,8 @@ static NOTE: Function = Function {
     returns: &[returns("string|nil", "nil when no hook has set one")],
     doc: "The text of the verdict.",
     call: Call::Field {
-        get: |ctx, args| match &args.session()?.state.lock().verdict.note {
-            Some(note) => ctx.string(note),
+        get: |_, args| match &args.session()?.state.lock().verdict.note {
+            Some(note) => Ok(Ret::Bytes(note.clone())),
             None => Ok(Ret::NIL),
         },
         set: None,
@@ -232,9 +232,9 @@ static DISCONNECT_MARK: Function = Function {
     call: Call::Field {
         get: |_, args| Ok(Ret::flag(args.session()?.state.lock().verdict.disconnect)),
         set: Some(|_, args| {
-            let mark = match args.value(0) {
-                Value::Boolean(mark) => *mark,
-                value => number_of(value).ok_or_else(|| args.bad(0, "number expected"))? != 0.0,
+            let mark = match args.arg(0) {
+                Arg::Boolean(mark) => *mark,
+                other => other.as_number().ok_or_else(|| args.bad(0, "number expected"))? != 0.0,
             };
             args.session()?.state.lock().verdict.disconnect = mark;
             Ok(Ret::None)
@@ -279,11 +279,11 @@ fn context_mut<'s>(state: &'s mut SessionState, args: &Args) -> Result<&'s mut p
     Ok(if context_kind(args, 0)? == ContextKind::Mess { &mut state.mess } else { &mut state.conn })
 }
 
-fn get(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
+fn get(_: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     let session = args.session()?;
     let key = args.text(1)?;
     let value = context(&session.state.lock(), args)?.get(&key).cloned();
-    ctx.string(&value.unwrap_or_default())
+    Ok(Ret::Bytes(value.unwrap_or_default()))
 }
 
 fn set(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
@@ -319,7 +319,7 @@ fn note(args: &Args, at: usize) -> Result<Option<Bytes>, ApiError> {
     if args.is_nil(at) {
         return Ok(None);
     }
-    Ok(Some(args.bytes(at)?).filter(|note| !note.is_empty()).map(Bytes::from))
+    Ok(Some(args.bytes(at)?.into_owned()).filter(|note| !note.is_empty()).map(Bytes::from))
 }
 
 fn disconnect(_: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {

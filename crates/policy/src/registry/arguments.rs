@@ -1,48 +1,190 @@
 //! The arguments of one call, checked against the declaration before the implementation sees them.
 
-use super::{ApiError, Function, Type, message_of, session_of, type_name};
+use super::{ApiError, Function, Type, type_name};
 use crate::objects::{Message, Session};
-use crate::userdata::EcString;
-use mlua::{AnyUserData, MultiValue, Table, Value};
+use crate::userdata::{Accept, Construct, EcString, Msg, Validate};
+use mlua::{AnyUserData, Lua, Table, Value};
 use std::borrow::Cow;
+use std::marker::PhantomData;
 use std::sync::Arc;
 
-/// The values of one call. Index 0 is the first declared parameter; the object of a method or field is apart.
+/// One argument, taken out of Lua's stack.
+#[derive(Clone, Debug, Default)]
+pub enum Arg {
+    #[default]
+    Nil,
+    Boolean(bool),
+    Number(f64),
+    Bytes(Box<[u8]>),
+    /// Tables, functions, objects, coroutines.
+    Value(Value),
+}
+
+impl From<Value> for Arg {
+    fn from(value: Value) -> Arg {
+        match value {
+            Value::Nil => Arg::Nil,
+            Value::Boolean(value) => Arg::Boolean(value),
+            Value::Integer(number) => Arg::Number(number as f64),
+            Value::Number(number) => Arg::Number(number),
+            Value::String(text) => Arg::Bytes((&*text.as_bytes()).into()),
+            other => Arg::Value(other),
+        }
+    }
+}
+
+impl Arg {
+    pub fn is_nil(&self) -> bool {
+        matches!(self, Arg::Nil)
+    }
+
+    /// As a value of Lua again.
+    pub fn to_value(&self, lua: &Lua) -> mlua::Result<Value> {
+        Ok(match self {
+            Arg::Nil => Value::Nil,
+            Arg::Boolean(value) => Value::Boolean(*value),
+            Arg::Number(number) => Value::Number(*number),
+            Arg::Bytes(bytes) => Value::String(lua.create_string(bytes)?),
+            Arg::Value(value) => value.clone(),
+        })
+    }
+
+    /// The name of its type, objects of the engine by their class.
+    pub fn type_name(&self) -> String {
+        match self {
+            Arg::Nil => "nil".to_owned(),
+            Arg::Boolean(_) => "boolean".to_owned(),
+            Arg::Number(_) => "number".to_owned(),
+            Arg::Bytes(_) => "string".to_owned(),
+            Arg::Value(value) => type_name(value),
+        }
+    }
+
+    /// What it is as a string: strings, numbers as Lua prints them, ec_strings.
+    pub fn as_bytes(&self) -> Option<Cow<'_, [u8]>> {
+        Some(match self {
+            Arg::Bytes(bytes) => Cow::Borrowed(bytes),
+            Arg::Number(number) => Cow::Owned(format_number(*number).into_bytes()),
+            Arg::Value(Value::UserData(data)) => Cow::Owned(data.borrow::<EcString>().ok()?.bytes()),
+            _ => return None,
+        })
+    }
+
+    pub fn as_number(&self) -> Option<f64> {
+        match self {
+            Arg::Number(number) => Some(*number),
+            Arg::Bytes(text) => number_in(text),
+            _ => None,
+        }
+    }
+}
+
+/// What a method was called on.
+pub(crate) enum Object {
+    None,
+    Message(Msg),
+    Accept(Accept),
+    Validate(Validate),
+    Str(EcString),
+    Construct(Construct),
+    /// Not an object of the method's class.
+    Wrong(Value),
+}
+
+impl From<Msg> for Object {
+    fn from(object: Msg) -> Object {
+        Object::Message(object)
+    }
+}
+
+impl From<Accept> for Object {
+    fn from(object: Accept) -> Object {
+        Object::Accept(object)
+    }
+}
+
+impl From<Validate> for Object {
+    fn from(object: Validate) -> Object {
+        Object::Validate(object)
+    }
+}
+
+impl From<EcString> for Object {
+    fn from(object: EcString) -> Object {
+        Object::Str(object)
+    }
+}
+
+impl From<Construct> for Object {
+    fn from(object: Construct) -> Object {
+        Object::Construct(object)
+    }
+}
+
+/// The first argument of a method of class `T`.
+pub(crate) struct Receiver<T> {
+    pub(super) object: Object,
+    class: PhantomData<T>,
+}
+
+impl<T: Clone + Into<Object> + 'static> Receiver<T> {
+    pub(crate) fn new(object: Object) -> Receiver<T> {
+        Receiver { object, class: PhantomData }
+    }
+
+    pub(crate) fn of(value: Value) -> Receiver<T> {
+        if let Value::UserData(data) = &value
+            && let Ok(object) = data.borrow::<T>()
+        {
+            return Receiver::new((*object).clone().into());
+        }
+        Receiver::new(Object::Wrong(value))
+    }
+}
+
+/// The arguments of one call. Index 0 is the first declared parameter; the object of a method or field is apart.
 pub struct Args {
     function: &'static Function,
-    object: Value,
+    object: Object,
     values: Values,
 }
 
 /// Up to four values come without an allocation: nearly all calls.
 enum Values {
-    Few([Value; 4], usize),
-    Many(Vec<Value>),
+    Few([Arg; 4]),
+    Many(Vec<Arg>),
 }
 
 impl Args {
-    /// From the fixed form in which short calls come: the object (of a method or field) is the first.
-    pub(super) fn few(function: &'static Function, values: [Value; 4]) -> Args {
-        if function.class().is_none() {
-            return Args { function, object: Value::Nil, values: Values::Few(values, 4) };
-        }
-        let [object, one, two, three] = values;
-        Args { function, object, values: Values::Few([one, two, three, Value::Nil], 3) }
+    pub(super) fn few(function: &'static Function, object: Object, values: [Arg; 4]) -> Args {
+        Args { function, object, values: Values::Few(values) }
     }
 
-    pub(super) fn many(function: &'static Function, mut values: MultiValue) -> Args {
-        let object = if function.class().is_some() { values.pop_front().unwrap_or_default() } else { Value::Nil };
-        Args { function, object, values: Values::Many(values.into_vec()) }
+    /// Any number of values; the object of a method is the first of them.
+    pub(super) fn many(function: &'static Function, mut values: Vec<Arg>) -> Args {
+        if function.class().is_none() {
+            return Args { function, object: Object::None, values: Values::Many(values) };
+        }
+        let first = if values.is_empty() { Arg::Nil } else { values.remove(0) };
+        let object = match first {
+            Arg::Value(Value::UserData(data)) => object_of(data),
+            Arg::Value(value) => Object::Wrong(value),
+            _ => Object::Wrong(Value::Nil),
+        };
+        Args { function, object, values: Values::Many(values) }
+    }
+
+    pub(super) fn with_object(function: &'static Function, object: Object, values: Vec<Arg>) -> Args {
+        Args { function, object, values: Values::Many(values) }
     }
 
     /// Checks every value against its parameter.
     pub(super) fn check(&self) -> Result<(), ApiError> {
         for (at, param) in self.function.params.iter().enumerate() {
-            let value = self.value(at);
+            let value = self.arg(at);
             if param.rest {
-                let given = self.given();
-                for later in at..given {
-                    if !param.kind.takes(self.value(later)) {
+                for later in at..self.given() {
+                    if !param.kind.takes(self.arg(later)) {
                         return Err(self.mismatch(later, param.kind));
                     }
                 }
@@ -54,65 +196,49 @@ impl Args {
     }
 
     fn mismatch(&self, at: usize, kind: Type) -> ApiError {
-        let got = match self.value(at) {
-            Value::Nil => "nil".to_owned(),
-            value => type_name(value),
-        };
+        let got = self.arg(at).type_name();
         self.function.bad_argument(at, format!("{} expected, got {got}", kind.expected()))
     }
 
-    /// The object of a method or field.
-    pub fn object(&self) -> &Value {
-        &self.object
-    }
-
-    pub fn value(&self, at: usize) -> &Value {
-        const NIL: &Value = &Value::Nil;
+    pub fn arg(&self, at: usize) -> &Arg {
+        const NIL: &Arg = &Arg::Nil;
         match &self.values {
-            Values::Few(values, _) => values.get(at).unwrap_or(NIL),
+            Values::Few(values) => values.get(at).unwrap_or(NIL),
             Values::Many(values) => values.get(at).unwrap_or(NIL),
         }
     }
 
     /// How many values there are, trailing nils of the short form not counted.
-    pub fn given(&self) -> usize {
+    fn given(&self) -> usize {
         match &self.values {
-            Values::Few(values, most) => values[..*most].iter().rposition(|v| !v.is_nil()).map_or(0, |at| at + 1),
+            Values::Few(values) => values.iter().rposition(|v| !v.is_nil()).map_or(0, |at| at + 1),
             Values::Many(values) => values.len(),
         }
     }
 
     pub fn is_nil(&self, at: usize) -> bool {
-        self.value(at).is_nil()
-    }
-
-    /// Lua's truth: everything but nil and false.
-    pub fn is_true(&self, at: usize) -> bool {
-        !matches!(self.value(at), Value::Nil | Value::Boolean(false))
+        self.arg(at).is_nil()
     }
 
     /// The bytes of a string argument; numbers as Lua prints them.
-    pub fn bytes(&self, at: usize) -> Result<Vec<u8>, ApiError> {
-        match bytes_of(self.value(at)) {
-            Some(bytes) => Ok(bytes),
-            None => Err(self.mismatch(at, Type::String)),
-        }
+    pub fn bytes(&self, at: usize) -> Result<Cow<'_, [u8]>, ApiError> {
+        self.arg(at).as_bytes().ok_or_else(|| self.mismatch(at, Type::String))
     }
 
     /// The same as text; bytes that are no UTF-8 become U+FFFD.
-    pub fn text(&self, at: usize) -> Result<String, ApiError> {
-        Ok(match String::from_utf8_lossy(&self.bytes(at)?) {
-            Cow::Borrowed(text) => text.to_owned(),
-            Cow::Owned(text) => text,
+    pub fn text(&self, at: usize) -> Result<Cow<'_, str>, ApiError> {
+        Ok(match self.bytes(at)? {
+            Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+            Cow::Owned(bytes) => Cow::Owned(String::from_utf8_lossy(&bytes).into_owned()),
         })
     }
 
-    pub fn optional_text(&self, at: usize) -> Result<Option<String>, ApiError> {
+    pub fn optional_text(&self, at: usize) -> Result<Option<Cow<'_, str>>, ApiError> {
         if self.is_nil(at) { Ok(None) } else { self.text(at).map(Some) }
     }
 
     pub fn number(&self, at: usize) -> Result<f64, ApiError> {
-        number_of(self.value(at)).ok_or_else(|| self.mismatch(at, Type::Number))
+        self.arg(at).as_number().ok_or_else(|| self.mismatch(at, Type::Number))
     }
 
     /// A number cut toward zero.
@@ -121,29 +247,29 @@ impl Args {
     }
 
     pub fn table(&self, at: usize) -> Result<&Table, ApiError> {
-        match self.value(at) {
-            Value::Table(table) => Ok(table),
+        match self.arg(at) {
+            Arg::Value(Value::Table(table)) => Ok(table),
             _ => Err(self.mismatch(at, Type::Table)),
         }
     }
 
     /// One string, or the strings of an array.
     pub fn strings(&self, at: usize) -> Result<Vec<Vec<u8>>, ApiError> {
-        let Value::Table(table) = self.value(at) else { return Ok(vec![self.bytes(at)?]) };
+        let Arg::Value(Value::Table(table)) = self.arg(at) else { return Ok(vec![self.bytes(at)?.into_owned()]) };
         let mut items = Vec::new();
         for index in 1..=table.raw_len() {
-            let item: Value = table.raw_get(index)?;
-            let bytes = bytes_of(&item).ok_or_else(|| {
-                self.function.bad_argument(at, format!("strings expected, item {index} is a {}", type_name(&item)))
+            let item = Arg::from(table.raw_get::<Value>(index)?);
+            let bytes = item.as_bytes().ok_or_else(|| {
+                self.function.bad_argument(at, format!("strings expected, item {index} is a {}", item.type_name()))
             })?;
-            items.push(bytes);
+            items.push(bytes.into_owned());
         }
         Ok(items)
     }
 
     pub fn userdata(&self, at: usize) -> Result<&AnyUserData, ApiError> {
-        match self.value(at) {
-            Value::UserData(data) => Ok(data),
+        match self.arg(at) {
+            Arg::Value(Value::UserData(data)) => Ok(data),
             _ => Err(self.mismatch(at, Type::Userdata)),
         }
     }
@@ -151,31 +277,53 @@ impl Args {
     /// The message a method was called on. `Err(Gone)` once it has left: the caller then gets nil, "message gone".
     pub fn message(&self) -> Result<Arc<Message>, ApiError> {
         match &self.object {
-            Value::UserData(data) => message_of(data).ok_or(ApiError::Gone("message gone")),
+            Object::Message(message) => message.message().ok_or(ApiError::Gone("message gone")),
             _ => Err(self.no_object()),
         }
     }
 
+    /// Whether the method was called on a message of the policy's own, which may be worked on in any phase.
+    pub fn is_own_message(&self) -> bool {
+        matches!(&self.object, Object::Message(message) if message.is_own())
+    }
+
     /// The session a method was called on.
     pub fn session(&self) -> Result<Arc<Session>, ApiError> {
+        let session = match &self.object {
+            Object::Accept(accept) => accept.session(),
+            Object::Validate(validate) => validate.session(),
+            _ => return Err(self.no_object()),
+        };
+        session.ok_or(ApiError::Gone("session is closed"))
+    }
+
+    /// The session of the message construct that a field was read of.
+    pub fn construct(&self) -> Result<Option<Arc<Session>>, ApiError> {
         match &self.object {
-            Value::UserData(data) => session_of(data).ok_or(ApiError::Gone("session is closed")),
+            Object::Construct(construct) => Ok(construct.session.upgrade()),
+            _ => Err(self.no_object()),
+        }
+    }
+
+    /// The ec_string a method was called on.
+    pub fn ec_string(&self) -> Result<&EcString, ApiError> {
+        match &self.object {
+            Object::Str(text) => Ok(text),
             _ => Err(self.no_object()),
         }
     }
 
     fn no_object(&self) -> ApiError {
         let name = self.function.name;
-        let got = type_name(&self.object);
+        let got = match &self.object {
+            Object::Wrong(value) => type_name(value),
+            _ => "another class".to_owned(),
+        };
         ApiError::Raise(format!("calling '{name}' on bad self ({} expected, got {got})", self.function.owner()))
     }
 
     pub(super) fn check_object(&self) -> Result<(), ApiError> {
-        match (self.function.class(), &self.object) {
-            (None, _) => Ok(()),
-            (Some(class), Value::UserData(data)) if class.includes(data) => Ok(()),
-            (Some(_), _) => Err(self.no_object()),
-        }
+        if matches!(self.object, Object::Wrong(_)) { Err(self.no_object()) } else { Ok(()) }
     }
 
     /// An error about the argument at `at`.
@@ -184,7 +332,19 @@ impl Args {
     }
 }
 
-/// What a string argument holds: strings, numbers as Lua prints them, ec_strings.
+fn object_of(data: AnyUserData) -> Object {
+    fn taken<T: Clone + Into<Object> + 'static>(data: &AnyUserData) -> Option<Object> {
+        data.borrow::<T>().ok().map(|object| (*object).clone().into())
+    }
+    taken::<Msg>(&data)
+        .or_else(|| taken::<Accept>(&data))
+        .or_else(|| taken::<Validate>(&data))
+        .or_else(|| taken::<EcString>(&data))
+        .or_else(|| taken::<Construct>(&data))
+        .unwrap_or(Object::Wrong(Value::UserData(data)))
+}
+
+/// What a value is as a string: strings, numbers as Lua prints them, ec_strings.
 pub(crate) fn bytes_of(value: &Value) -> Option<Vec<u8>> {
     Some(match value {
         Value::String(text) => text.as_bytes().to_vec(),

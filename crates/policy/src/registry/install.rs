@@ -1,9 +1,10 @@
 //! Puts the declared functions into a Lua state: under their names, on the classes of their objects, with their checks.
 
-use super::{ApiError, Args, Call, Ctx, Function, Phase, Ret, Table};
+use super::arguments::{Object, Receiver};
+use super::{ApiError, Arg, Args, Call, Ctx, Function, Phase, Ret, Table};
 use crate::host::{Host, PhaseCheck};
-use crate::userdata::{Class, Msg};
-use mlua::{Lua, MultiValue, Value};
+use crate::userdata::{self, Class};
+use mlua::{Either, FromLua, Lua, Value, Variadic};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -72,10 +73,10 @@ fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function) -> mlua::Resul
         Call::Sync(call) => sync_function(lua, host, function, call),
         Call::Async(call) => {
             let host = host.clone();
-            lua.create_async_function(move |lua, values: MultiValue| {
-                let args = Args::many(function, values);
+            lua.create_async_function(move |lua, values: Variadic<Arg>| {
+                let args = Args::many(function, values.into());
                 let ready = check(&host, &lua, function, &args);
-                let ctx = Ctx { lua: Cow::Owned(lua), host: host.clone(), function };
+                let ctx = Ctx { lua: Cow::Owned(lua), host: Cow::Owned(host.clone()), function };
                 async move {
                     let lua = ctx.lua.clone().into_owned();
                     let outcome = match ready {
@@ -83,7 +84,7 @@ fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function) -> mlua::Resul
                         Err(error) => Err(error),
                     };
                     // Level 1 is mlua's waiting loop, written in Lua; the policy's line is at level 2.
-                    finish(&lua, outcome, 2).map(Ret::into_multi)
+                    finish(&lua, outcome, 2)?.into_multi(&lua)
                 }
             })
         }
@@ -99,28 +100,83 @@ fn sync_function(
     function: &'static Function,
     call: SyncCall,
 ) -> mlua::Result<mlua::Function> {
+    match function.class() {
+        None => plain_function(lua, host, function, call),
+        Some(Class::Message) => method::<userdata::Msg>(lua, host, function, call),
+        Some(Class::Accept) => method::<userdata::Accept>(lua, host, function, call),
+        Some(Class::Validate) => method::<userdata::Validate>(lua, host, function, call),
+        Some(Class::Str) => method::<userdata::EcString>(lua, host, function, call),
+        Some(Class::Construct) => method::<userdata::Construct>(lua, host, function, call),
+        Some(Class::Text) => Err(mlua::Error::runtime("texts have no declared methods")),
+    }
+}
+
+/// Calls of up to this many parameters come without an allocation.
+const FEW: usize = 4;
+
+fn plain_function(
+    lua: &Lua,
+    host: &Arc<Host>,
+    function: &'static Function,
+    call: SyncCall,
+) -> mlua::Result<mlua::Function> {
     let host = host.clone();
-    let few = function.params.len() + usize::from(function.class().is_some()) <= 4
-        && !function.params.iter().any(|param| param.rest);
-    let single = function.returns.len() <= 1;
-    match (few, single) {
-        (true, true) => lua.create_function(move |lua, (a, b, c, d): (Value, Value, Value, Value)| {
-            let ret = invoke_sync(lua, &host, function, call, Args::few(function, [a, b, c, d]))?;
-            Ok(match ret {
-                Ret::None => Value::Nil,
-                Ret::One(value) => value,
-                // Declared with one value, but a failure has two: only `nil, text`, which the declaration lists.
-                Ret::Two(value, _) => value,
-                Ret::Many(mut values) => if values.is_empty() { Value::Nil } else { values.swap_remove(0) },
-            })
+    let few = function.params.len() <= FEW && !function.params.iter().any(|param| param.rest);
+    match (few, function.returns.len() <= 1) {
+        (true, true) => lua.create_function(move |lua, (a, b, c, d): (Arg, Arg, Arg, Arg)| {
+            let args = Args::few(function, Object::None, [a, b, c, d]);
+            single(lua, invoke_sync(lua, &host, function, call, args)?)
         }),
-        (true, false) => lua.create_function(move |lua, (a, b, c, d): (Value, Value, Value, Value)| {
-            invoke_sync(lua, &host, function, call, Args::few(function, [a, b, c, d])).map(Ret::into_multi)
+        (true, false) => lua.create_function(move |lua, (a, b, c, d): (Arg, Arg, Arg, Arg)| {
+            let args = Args::few(function, Object::None, [a, b, c, d]);
+            invoke_sync(lua, &host, function, call, args)?.into_multi(lua)
         }),
-        (false, _) => lua.create_function(move |lua, values: MultiValue| {
-            invoke_sync(lua, &host, function, call, Args::many(function, values)).map(Ret::into_multi)
+        (false, _) => lua.create_function(move |lua, values: Variadic<Arg>| {
+            let args = Args::many(function, values.into());
+            invoke_sync(lua, &host, function, call, args)?.into_multi(lua)
         }),
     }
+}
+
+fn method<T: Clone + Into<Object> + 'static>(
+    lua: &Lua,
+    host: &Arc<Host>,
+    function: &'static Function,
+    call: SyncCall,
+) -> mlua::Result<mlua::Function>
+where
+    Receiver<T>: FromLua,
+{
+    let host = host.clone();
+    let few = function.params.len() <= FEW - 1 && !function.params.iter().any(|param| param.rest);
+    match (few, function.returns.len() <= 1) {
+        (true, true) => lua.create_function(move |lua, (object, a, b, c): (Receiver<T>, Arg, Arg, Arg)| {
+            let args = Args::few(function, object.object, [a, b, c, Arg::Nil]);
+            single(lua, invoke_sync(lua, &host, function, call, args)?)
+        }),
+        (true, false) => lua.create_function(move |lua, (object, a, b, c): (Receiver<T>, Arg, Arg, Arg)| {
+            let args = Args::few(function, object.object, [a, b, c, Arg::Nil]);
+            invoke_sync(lua, &host, function, call, args)?.into_multi(lua)
+        }),
+        (false, _) => lua.create_function(move |lua, (object, values): (Receiver<T>, Variadic<Arg>)| {
+            let args = Args::with_object(function, object.object, values.into());
+            invoke_sync(lua, &host, function, call, args)?.into_multi(lua)
+        }),
+    }
+}
+
+/// The one value of a function that is declared with one. Text goes the short way.
+fn single(lua: &Lua, ret: Ret) -> mlua::Result<Either<Value, String>> {
+    Ok(match ret {
+        Ret::None => Either::Left(Value::Nil),
+        Ret::One(value) => Either::Left(value),
+        Ret::Bytes(bytes) => match String::from_utf8(bytes.into()) {
+            Ok(text) => Either::Right(text),
+            Err(error) => Either::Left(Value::String(lua.create_string(error.into_bytes())?)),
+        },
+        Ret::Two(value, _) => Either::Left(value),
+        Ret::Many(mut values) => Either::Left(if values.is_empty() { Value::Nil } else { values.swap_remove(0) }),
+    })
 }
 
 /// One call: checks, implementation, errors with the policy's script and line.
@@ -133,7 +189,7 @@ pub(crate) fn invoke_sync(
 ) -> mlua::Result<Ret> {
     let ready = check(host, lua, function, &args);
     let outcome = ready.and_then(|()| {
-        let ctx = Ctx { lua: Cow::Borrowed(lua), host: host.clone(), function };
+        let ctx = Ctx { lua: Cow::Borrowed(lua), host: Cow::Borrowed(host), function };
         call(&ctx, &args)
     });
     finish(lua, outcome, 1)
@@ -150,8 +206,7 @@ fn check(host: &Host, lua: &Lua, function: &'static Function, args: &Args) -> Re
 
 #[cold]
 fn check_phase(host: &Host, lua: &Lua, function: &'static Function, args: &Args, phase: Phase) -> Result<(), ApiError> {
-    let own = matches!(args.object(), Value::UserData(data) if data.borrow::<Msg>().is_ok_and(|msg| msg.is_own()));
-    if own {
+    if args.is_own_message() {
         return Ok(()); // A message that the policy made itself can be worked on anywhere.
     }
     let (name, allowed) = (function.name, function.phases.label);

@@ -3,9 +3,9 @@
 //! Everything here works on the unstuffed message without the SMTP terminator. No value can become a second header field: line
 //! ends in it turn into folds. Large bodies lie in files; reading one happens outside the state.
 
-use super::{READERS, RECEPTION, is_own, writable};
+use super::{READERS, RECEPTION, writable};
 use crate::objects::{Message, MessageState};
-use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Type, bytes_of, optional, param, returns};
+use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Type, optional, param, returns};
 use crate::userdata::Msg;
 use bytes::Bytes;
 use mlua::Value;
@@ -175,7 +175,7 @@ fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8], fold: usize) -> Resu
 
 /// The content for writing; an own message that has none yet gets an empty one.
 fn own_content<'s>(args: &Args, state: &'s mut MessageState) -> Option<&'s mut Content> {
-    if state.content.is_none() && is_own(args) {
+    if state.content.is_none() && args.is_own_message() {
         state.content = Some(Content::new(Bytes::new(), Body::Memory(Bytes::new())));
     }
     state.content.as_mut()
@@ -184,7 +184,7 @@ fn own_content<'s>(args: &Args, state: &'s mut MessageState) -> Option<&'s mut C
 async fn body(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
     let message = args.message()?;
     if !args.is_nil(0) {
-        let mut value = args.bytes(0)?;
+        let mut value = args.bytes(0)?.into_owned();
         check_size(&ctx, value.len())?;
         take_off_terminator(&mut value);
         if !value.is_empty() && !value.ends_with(b"\r\n") {
@@ -200,7 +200,7 @@ async fn body(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         return Ok(Ret::NIL);
     };
     match read_outside(body).await {
-        Ok(bytes) => ctx.string(&bytes),
+        Ok(bytes) => Ok(Ret::Bytes(bytes)),
         Err(error) => ctx.failure(&error.to_string()),
     }
 }
@@ -208,7 +208,7 @@ async fn body(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
 async fn raw(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
     let message = args.message()?;
     if !args.is_nil(0) {
-        let mut value = args.bytes(0)?;
+        let mut value = args.bytes(0)?.into_owned();
         check_size(&ctx, value.len())?;
         if value.is_empty() {
             return Err(args.bad(0, "a message is not empty"));
@@ -258,8 +258,10 @@ fn check_size(ctx: &Ctx<'_>, size: usize) -> Result<(), ApiError> {
 
 fn prepend_headers(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     let message = crate::registry::message_of(args.userdata(0)?).ok_or(ApiError::Gone("message gone"))?;
-    let Some(text) = bytes_of(args.value(1)) else { return Ok(Ret::None) };
-    let block = Content::new(Bytes::from(text), Body::Memory(Bytes::new()));
+    if args.is_nil(1) {
+        return Ok(Ret::None);
+    }
+    let block = Content::new(Bytes::from(args.bytes(1)?.into_owned()), Body::Memory(Bytes::new()));
     let fold = ctx.host.services.options.header_fold();
     let mut fields = Vec::new();
     for field in block.headers() {

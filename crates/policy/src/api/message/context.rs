@@ -70,10 +70,10 @@ pub static GET: Function = Function {
     returns: &[returns("string", "the value, or the empty string when there is no such key")],
     doc: "Reads a value. What was set as a number or boolean comes back as text.",
     page: "4/lua/ref-msg-context-get.md",
-    call: Call::Sync(|ctx, args| {
+    call: Call::Sync(|_, args| {
         let (message, key) = (args.message()?, args.text(1)?);
         let value = message.context(context_kind(args, 0)?, |context| context.get(&key).cloned());
-        ctx.string(&value.unwrap_or_default())
+        Ok(Ret::Bytes(value.unwrap_or_default()))
     }),
     ..FUNCTION
 };

@@ -1,9 +1,9 @@
 //! The envelope: ids, addresses, binding, routing, status, fate.
 
-use super::{READERS, READERS_WITH_RCPTTO, RECEPTION, is_own, parse_mailbox};
+use super::{READERS, READERS_WITH_RCPTTO, RECEPTION, parse_mailbox};
 use crate::objects::{ContextKind, Message};
 use crate::registry::{
-    ApiError, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Type, optional, param, returns,
+    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Type, optional, param, returns,
 };
 use crate::userdata::{EcString, Text, address_text};
 use mlua::Value;
@@ -137,7 +137,7 @@ pub static DISCARD: Function = Function {
     page: "4/lua/ref-msg-discard.md",
     call: Call::Sync(|_, args| {
         let message = args.message()?;
-        let reason = discard_reason(args.optional_text(0)?);
+        let reason = discard_reason(args.optional_text(0)?.map(|text| text.into_owned()));
         let mut state = message.state.lock();
         state.discarded = Some(reason);
         state.edited = true;
@@ -307,17 +307,17 @@ fn binding(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
         let name = message.state.lock().envelope.binding.clone();
         return name_or_nil(ctx, &name);
     }
-    let name = match args.value(0) {
-        Value::Table(_) | Value::Function(_) | Value::Boolean(_) => None,
-        _ => args.optional_text(0)?,
+    let name = match args.arg(0) {
+        Arg::Bytes(_) | Arg::Number(_) => Some(args.text(0)?),
+        _ => None,
     };
     let group = name.as_deref().and_then(|name| ctx.host.services.routes.binding(name));
     let (Some(name), Some(group)) = (name.clone(), group) else {
-        ctx.host.error(&format!("msg:binding: no such binding: {}", name.unwrap_or_else(|| "(not a name)".to_owned())));
+        ctx.host.error(&format!("msg:binding: no such binding: {}", name.unwrap_or("(not a name)".into())));
         return Ok(Ret::NIL);
     };
     // In the queue a message is moved by `rebind` only.
-    if ctx.phase() == Phase::Queue && !is_own(args) {
+    if ctx.phase() == Phase::Queue && !args.is_own_message() {
         return Ok(Ret::NIL);
     }
     assign(&message, &name, &group);
@@ -337,17 +337,17 @@ fn binding_group(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
         let group = message.state.lock().envelope.binding_group.clone();
         return name_or_nil(ctx, &group);
     }
-    let group = match args.value(0) {
-        Value::Table(_) | Value::Function(_) | Value::Boolean(_) => None,
-        _ => args.optional_text(0)?,
+    let group = match args.arg(0) {
+        Arg::Bytes(_) | Arg::Number(_) => Some(args.text(0)?),
+        _ => None,
     };
     let chosen = group.as_deref().and_then(|group| ctx.host.services.routes.choose(group));
     let (Some(group), Some(binding)) = (group.clone(), chosen) else {
-        let name = group.unwrap_or_else(|| "(not a name)".to_owned());
+        let name = group.unwrap_or("(not a name)".into());
         ctx.host.error(&format!("msg:binding_group: no such binding group: {name}"));
         return Ok(Ret::NIL);
     };
-    if ctx.phase() == Phase::Queue && !is_own(args) {
+    if ctx.phase() == Phase::Queue && !args.is_own_message() {
         return Ok(Ret::NIL);
     }
     assign(&message, &binding, &group);
@@ -374,7 +374,7 @@ fn code(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     if args.is_nil(0) && args.is_nil(1) {
         return status_text(ctx, &message);
     }
-    if ctx.phase() == Phase::SetBinding && !is_own(args) {
+    if ctx.phase() == Phase::SetBinding && !args.is_own_message() {
         return Err(ctx.raise("the status cannot be set in phase 'set_binding'"));
     }
     let number = if args.is_nil(0) { 0 } else { args.integer(0)? };
@@ -491,7 +491,7 @@ fn update_context(message: &Message, which: &str, command: &str, mailbox: &Mailb
 fn mailfrom(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     let message = args.message()?;
     if let Some(value) = args.optional_text(0)? {
-        if matches!(ctx.phase(), Phase::SetBinding | Phase::Queue) && !is_own(args) {
+        if matches!(ctx.phase(), Phase::SetBinding | Phase::Queue) && !args.is_own_message() {
             return Err(ctx.raise(format_args!("the sender is fixed in phase '{}'", ctx.phase().name())));
         }
         let Some(mailbox) = parse_mailbox(&value) else { return ctx.failure(&format!("'{value}' is no address")) };
@@ -508,7 +508,7 @@ fn mailfrom(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
 fn rcptto(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     let message = args.message()?;
     if let Some(value) = args.optional_text(0)? {
-        if ctx.phase() != Phase::EachRcpt && !is_own(args) {
+        if ctx.phase() != Phase::EachRcpt && !args.is_own_message() {
             return Err(ctx.raise(format_args!("the recipient cannot be changed in phase '{}'", ctx.phase().name())));
         }
         let mailbox = parse_mailbox(&value).filter(|mailbox| !mailbox.is_null());
@@ -527,7 +527,7 @@ fn rcptto(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
 fn routing_domain(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     let message = args.message()?;
     if let Some(value) = args.optional_text(0)? {
-        if ctx.phase() == Phase::Queue && !is_own(args) {
+        if ctx.phase() == Phase::Queue && !args.is_own_message() {
             return Err(ctx.raise("a queued message is moved by reroute"));
         }
         let Some(domain) = valid_route(&value) else { return ctx.failure(&format!("'{value}' is no domain")) };

@@ -26,7 +26,7 @@ const SIZE_MAX: usize = 16 << 20;
 fn dump(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     let mut seen = HashSet::new();
     let mut out = b"return ".to_vec();
-    write(&mut out, args.value(0), 0, "return ".len(), &mut seen)?;
+    write(&mut out, &args.arg(0).to_value(&ctx.lua)?, 0, "return ".len(), &mut seen)?;
     ctx.string(&out)
 }
 

@@ -1,11 +1,15 @@
-//! The only unsafe code of the crate: a Lua state with the debug library, and the hook that stops a runaway policy.
+//! The only unsafe code of the crate: a Lua state with the debug library, the hook that stops a runaway policy, and arguments
+//! that are read from Lua's stack without a reference for each.
 //!
 //! mlua's own `set_hook` takes the state's lock, which the running policy holds. LuaJIT allows `lua_sethook` from another
 //! thread (as from a signal handler): it only sets fields that the interpreter looks at between instructions, and leaves
 //! compiled code at its next check (`LUAJIT_ENABLE_CHECKHOOK`, see `.cargo/config.toml`).
 
-use mlua::{Lua, LuaOptions, StdLib};
+use crate::registry::{Arg, Object, Receiver};
+use mlua::state::RawLua;
+use mlua::{FromLua, Lua, LuaOptions, StdLib, UserDataRef, Value};
 use mlua_sys as ffi;
+use std::ffi::c_int;
 
 /// A state with every library of Lua 5.1 and LuaJIT but `ffi`. Waiting hooks need many coroutines: 256 are kept for reuse.
 pub(crate) fn new_state() -> Lua {
@@ -64,6 +68,50 @@ unsafe extern "C-unwind" fn stop(state: *mut ffi::lua_State, running: *mut ffi::
     unsafe {
         ffi::lua_getinfo(state, c"Sl".as_ptr(), running);
         let (source, line) = ((*running).short_src.as_ptr(), (*running).currentline);
-        ffi::luaL_error(state, c"%s:%d: %s".as_ptr(), source, line, super::MESSAGE.as_ptr());
+        ffi::luaL_error(state, c"%s:%d: %s".as_ptr(), source, line, crate::watchdog::MESSAGE.as_ptr());
+    }
+}
+
+// mlua's own conversion makes a reference in the state for every string and object that a function is given: about 50 ns each,
+// more than most functions take. Its trait has a way past that, which is unsafe to implement because of the raw stack.
+
+impl FromLua for Arg {
+    fn from_lua(value: Value, _: &Lua) -> mlua::Result<Arg> {
+        Ok(Arg::from(value))
+    }
+
+    unsafe fn from_stack(index: c_int, lua: &RawLua) -> mlua::Result<Arg> {
+        // SAFETY: mlua calls this with a valid index of its present stack; nothing below raises: strings are strings already, so
+        // that `lua_tolstring` converts nothing.
+        unsafe {
+            let state = lua.state();
+            Ok(match ffi::lua_type(state, index) {
+                ffi::LUA_TNIL | ffi::LUA_TNONE => Arg::Nil,
+                ffi::LUA_TBOOLEAN => Arg::Boolean(ffi::lua_toboolean(state, index) != 0),
+                ffi::LUA_TNUMBER => Arg::Number(ffi::lua_tonumber(state, index)),
+                ffi::LUA_TSTRING => {
+                    let mut length = 0;
+                    let start = ffi::lua_tolstring(state, index, &mut length);
+                    Arg::Bytes(std::slice::from_raw_parts(start.cast::<u8>(), length).into())
+                }
+                _ => Arg::from(Value::from_stack(index, lua)?),
+            })
+        }
+    }
+}
+
+impl<T: Into<Object> + Clone + 'static> FromLua for Receiver<T> {
+    fn from_lua(value: Value, _: &Lua) -> mlua::Result<Receiver<T>> {
+        Ok(Receiver::of(value))
+    }
+
+    unsafe fn from_stack(index: c_int, lua: &RawLua) -> mlua::Result<Receiver<T>> {
+        // SAFETY: as above; both conversions check the type of what they find.
+        unsafe {
+            match UserDataRef::<T>::from_stack(index, lua) {
+                Ok(object) => Ok(Receiver::new((*object).clone().into())),
+                Err(_) => Ok(Receiver::of(Value::from_stack(index, lua)?)),
+            }
+        }
     }
 }
