@@ -6,25 +6,23 @@
 //! octet, and the next batch goes to another one. A failed `fdatasync` is never asked a second time, since the kernel
 //! may have dropped the pages and would call them clean.
 
+use crate::batch::{
+    Batch, Prepared, Written, answer, begin_batch, prepare, seal_small, settle, settle_small, take_small,
+};
 use crate::error::SpoolError;
-use crate::format::{BLOCK, EnvelopePrefix, FIRST, HEAD, Head, Kind, SegmentHead, padded, seal_head};
-use crate::index::{Index, Place, Role, Segment, Small};
+use crate::format::{BLOCK, HEAD, SegmentHead};
+use crate::inbox::{Task, Work};
+use crate::index::{Role, Segment, Small};
 use crate::io::{IoFile, write_all};
 use crate::keeper::{Job, Sealed};
-use crate::options::Stored;
 use crate::pool::reserve_of;
-use crate::spool::{Receipt, Shared};
-use crate::transaction::Transaction;
-use crc32c::crc32c;
+use crate::spool::Shared;
 use hashbrown::HashMap;
-use parking_lot::{Condvar, Mutex};
-use ph_message::{Content, DeliveryState, Envelope};
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Instant;
-use tokio::sync::oneshot;
 
 /// Octets after which a batch is synced even though more is waiting.
 const BATCH_BYTES_MAX: u64 = 8 << 20;
@@ -34,88 +32,6 @@ const SMALL_BYTES_MAX: usize = 1 << 20;
 const BATCH_RECORD: u32 = HEAD + 8;
 
 static ZEROS: [u8; BLOCK as usize] = [0; BLOCK as usize];
-
-/// What a session hands to the committer.
-#[derive(Debug)]
-pub struct Work {
-    pub transaction: Transaction,
-    pub task: Task,
-}
-
-#[derive(Debug)]
-pub enum Task {
-    Commit {
-        entries: Vec<(Arc<Envelope>, Content)>,
-        keys: Vec<u32>,
-        reply: oneshot::Sender<Result<Receipt, SpoolError>>,
-    },
-    Replace {
-        key: u32,
-        id: u64,
-        reply: oneshot::Sender<Result<(), SpoolError>>,
-    },
-    /// Compaction. `false` in reply: something changed meanwhile, look again.
-    Move {
-        expect: Vec<Expect>,
-        reply: oneshot::Sender<Result<bool, SpoolError>>,
-    },
-    Flush {
-        reply: oneshot::Sender<Result<(), SpoolError>>,
-    },
-}
-
-/// A message as compaction found it.
-#[derive(Clone, Copy, Debug)]
-pub struct Expect {
-    pub key: u32,
-    pub id: u64,
-    pub envelope: Place,
-    pub state: Place,
-}
-
-/// Where sessions leave their work.
-#[derive(Debug, Default)]
-pub struct Inbox {
-    state: Mutex<InboxState>,
-    changed: Condvar,
-}
-
-#[derive(Debug, Default)]
-struct InboxState {
-    work: Vec<Work>,
-    /// There may be `done` or `update` records.
-    small: bool,
-    stop: bool,
-    stopped: bool,
-}
-
-impl Inbox {
-    pub fn push(&self, work: Work) -> Result<(), SpoolError> {
-        let mut state = self.state.lock();
-        if state.stopped {
-            return Err(SpoolError::Closed);
-        }
-        state.work.push(work);
-        drop(state);
-        self.changed.notify_one(); // costs a system call only when the committer sleeps
-        Ok(())
-    }
-
-    /// There are small records: write them before long.
-    pub fn poke(&self) {
-        let mut state = self.state.lock();
-        if !state.small {
-            state.small = true;
-            drop(state);
-            self.changed.notify_one();
-        }
-    }
-
-    pub fn stop(&self) {
-        self.state.lock().stop = true;
-        self.changed.notify_one();
-    }
-}
 
 pub struct Committer {
     shared: Arc<Shared>,
@@ -144,23 +60,6 @@ struct Active {
     sealed: Sealed,
 }
 
-/// A small record of a batch.
-#[derive(Debug)]
-enum Written {
-    Done { id: u64, segment: u32, seq: u64, large: Option<u64> },
-    State { key: u32, id: u64, stamp: u64, at: u32 },
-}
-
-#[derive(Default)]
-struct Batch {
-    small: Vec<u8>,
-    written: Vec<Written>,
-    /// Each with its offset.
-    work: Vec<(Work, u32)>,
-    flushes: Vec<oneshot::Sender<Result<(), SpoolError>>>,
-    end: u32,
-}
-
 impl Committer {
     pub fn new(shared: Arc<Shared>) -> Committer {
         Committer {
@@ -175,7 +74,14 @@ impl Committer {
 
     pub fn run(mut self) {
         loop {
-            let (work, stop) = self.wait();
+            if std::mem::take(&mut self.small_left) {
+                self.small_since.get_or_insert_with(Instant::now);
+            }
+            let options = &self.shared.options;
+            let sync_at = self.unsynced_since.map(|since| since + options.sync_after);
+            let taken = self.shared.inbox.take(self.small_since, options.flush_after, sync_at);
+            let (work, stop) = (taken.work, taken.stop);
+            self.small_since = taken.small_since;
             let due = |since: Option<Instant>, after| since.is_some_and(|since: Instant| since.elapsed() >= after);
             let small_due = stop || due(self.small_since, self.shared.options.flush_after);
             let sync_due = stop || due(self.unsynced_since, self.shared.options.sync_after);
@@ -186,35 +92,6 @@ impl Committer {
         }
         self.seal();
         self.shared.jobs.push(Job::Stop);
-    }
-
-    /// Sleeps until there is work, or small records are due.
-    fn wait(&mut self) -> (Vec<Work>, bool) {
-        let options = &self.shared.options;
-        let inbox = &self.shared.inbox;
-        let mut state = inbox.state.lock();
-        loop {
-            if std::mem::take(&mut state.small) || self.small_left {
-                self.small_since.get_or_insert_with(Instant::now);
-                self.small_left = false;
-            }
-            if state.stop {
-                state.stopped = true;
-                return (std::mem::take(&mut state.work), true);
-            }
-            let flush_at = self.small_since.map(|since| since + options.flush_after);
-            let sync_at = self.unsynced_since.map(|since| since + options.sync_after);
-            let deadline = flush_at.into_iter().chain(sync_at).min();
-            if !state.work.is_empty() || deadline.is_some_and(|deadline| Instant::now() >= deadline) {
-                return (std::mem::take(&mut state.work), false);
-            }
-            match deadline {
-                Some(deadline) => {
-                    inbox.changed.wait_until(&mut state, deadline);
-                }
-                None => inbox.changed.wait(&mut state),
-            }
-        }
     }
 
     fn process(&mut self, mut queue: VecDeque<Work>, small_due: bool, mut sync_due: bool) {
@@ -347,10 +224,7 @@ impl Committer {
         }
         let shared = &self.shared;
         let mut index = shared.index.lock();
-        put_record(&mut batch.small, Kind::Batch, 0, |out| {
-            out.extend_from_slice(&active.durable.to_le_bytes());
-            out.extend_from_slice(&[0; 4]);
-        });
+        begin_batch(&mut batch, active.durable);
         let room = ((active.bytes - base) as usize).min(SMALL_BYTES_MAX);
         take_small(&mut index, &mut batch, base, room);
         let mut at = base + batch.small.len() as u32;
@@ -448,10 +322,10 @@ impl Committer {
             segment.end = active.durable;
         }
         for small in written {
-            settle_small(&mut index, active, small);
+            settle_small(&mut index, &mut active.sealed, small);
         }
         for (work, at) in batch.work {
-            replies.push(settle(&mut index, active, work, at));
+            replies.push(settle(&mut index, &mut active.sealed, work, at));
         }
         drop(index);
         if !replies.is_empty() {
@@ -511,232 +385,6 @@ impl Committer {
             Task::Flush { .. } => {}
         }
         answer(work, error);
-    }
-}
-
-enum Prepared {
-    Write,
-    /// Another work of this batch has the message: later.
-    Defer,
-    Answer(SpoolError),
-    Answered,
-    Flush,
-}
-
-/// Reserves keys, or checks that what is to be moved is still where it was.
-fn prepare(index: &mut Index, work: &mut Work) -> Prepared {
-    match &mut work.task {
-        Task::Commit { entries, keys, .. } => {
-            for (envelope, _) in entries.iter() {
-                match index.reserve(envelope.id) {
-                    Some(key) => keys.push(key),
-                    None => {
-                        keys.drain(..).for_each(|key| index.abandon(key));
-                        return Prepared::Answer(SpoolError::DuplicateId(envelope.id));
-                    }
-                }
-            }
-        }
-        Task::Replace { key, id, .. } => {
-            let Some(found) = index.find(*key).filter(|found| found.id == *id) else {
-                return Prepared::Answer(SpoolError::NotFound);
-            };
-            if found.busy {
-                return Prepared::Defer;
-            }
-            let seq = index.segment(found.content.segment).map_or(0, |segment| segment.seq);
-            let large = index.content(found.content_slot).and_then(|(_, _, large)| large);
-            work.transaction.set_content_place(&EnvelopePrefix {
-                back: 0,
-                content_len: found.content_len,
-                content_seq: seq,
-                content_at: found.content.at,
-                large: large.unwrap_or(0),
-            });
-            index.set_busy(*key, true);
-        }
-        Task::Move { expect, .. } => {
-            let unchanged = expect.iter().all(|message| {
-                index.find(message.key).is_some_and(|found| {
-                    !found.busy
-                        && found.pending.is_none()
-                        && (found.id, found.envelope, found.state) == (message.id, message.envelope, message.state)
-                })
-            });
-            if !unchanged {
-                let task = std::mem::replace(&mut work.task, Task::Flush { reply: oneshot::channel().0 });
-                if let Task::Move { reply, .. } = task {
-                    let _ = reply.send(Ok(false));
-                }
-                return Prepared::Answered;
-            }
-            expect.iter().for_each(|message| index.set_busy(message.key, true));
-        }
-        // A flush means all that came before it; what found no room is yet to come.
-        Task::Flush { .. } if !index.small.is_empty() => return Prepared::Defer,
-        Task::Flush { .. } => return Prepared::Flush,
-    }
-    Prepared::Write
-}
-
-fn answer(work: Work, error: &SpoolError) {
-    // A session that went away does not read its answer.
-    match work.task {
-        Task::Commit { reply, .. } => drop(reply.send(Err(error.clone()))),
-        Task::Replace { reply, .. } | Task::Flush { reply } => drop(reply.send(Err(error.clone()))),
-        Task::Move { reply, .. } => drop(reply.send(Err(error.clone()))),
-    }
-}
-
-/// What is told to whom once the lock is free.
-enum Reply {
-    Commit(oneshot::Sender<Result<Receipt, SpoolError>>, Vec<u32>),
-    Replace(oneshot::Sender<Result<(), SpoolError>>, Result<(), SpoolError>),
-    Move(oneshot::Sender<Result<bool, SpoolError>>),
-}
-
-impl Reply {
-    fn send(self, shared: &Arc<Shared>) {
-        match self {
-            // A receipt that nobody takes gives the messages up: their client never read a 250.
-            Reply::Commit(reply, keys) => drop(reply.send(Ok(Receipt::new(shared, keys)))),
-            Reply::Replace(reply, result) => drop(reply.send(result)),
-            Reply::Move(reply) => drop(reply.send(Ok(true))),
-        }
-    }
-}
-
-fn settle(index: &mut Index, active: &mut Active, work: Work, base: u32) -> Reply {
-    let place = |offset: u32| Place { segment: active.number, at: base + offset };
-    let Transaction { contents, envelopes, .. } = work.transaction;
-    let slots: Vec<u32> =
-        contents.iter().map(|mark| index.add_content(place(mark.offset), mark.len, mark.large)).collect();
-    match work.task {
-        Task::Commit { entries, keys, reply } => {
-            for ((mark, &key), (envelope, content)) in envelopes.iter().zip(&keys).zip(entries) {
-                let at = place(mark.offset);
-                index.settle(key, at, mark.len, slots[mark.content as usize]);
-                active.sealed.envelopes.push((at.at, key));
-                let stored = Stored { envelope, content, state: DeliveryState::default() };
-                index.cache.insert(key, Arc::new(stored), contents[mark.content as usize].sharers as usize);
-            }
-            Reply::Commit(reply, keys)
-        }
-        Task::Replace { key, id, reply } => {
-            index.set_busy(key, false);
-            let old = index.find(key).filter(|found| found.id == id);
-            let Some(old) = old else {
-                // It was done while this was written: that `done` names the old place, so say it of this one, too.
-                done_here(index, active, id);
-                return Reply::Replace(reply, Err(SpoolError::NotFound));
-            };
-            let mark = &envelopes[0];
-            index.note_moved(active.number, old.envelope.segment);
-            index.relocate(key, place(0), mark.len, old.content_slot, old.state);
-            active.sealed.envelopes.push((base, key));
-            Reply::Replace(reply, Ok(()))
-        }
-        Task::Move { expect, reply } => {
-            for (mark, message) in envelopes.iter().zip(expect) {
-                index.set_busy(message.key, false);
-                let old = index.find(message.key).filter(|found| found.id == message.id);
-                let Some(old) = old else {
-                    done_here(index, active, message.id);
-                    continue;
-                };
-                for from in [old.envelope.segment, old.content.segment] {
-                    index.note_moved(active.number, from);
-                }
-                let state = if mark.state_offset == 0 { Place::default() } else { place(mark.state_offset) };
-                index.relocate(message.key, place(mark.offset), mark.len, slots[0], state);
-                active.sealed.envelopes.push((base + mark.offset, message.key));
-            }
-            for slot in slots {
-                if index.content_is_unused(slot) {
-                    index.free_content(slot);
-                }
-            }
-            Reply::Move(reply)
-        }
-        Task::Flush { reply } => Reply::Replace(reply, Ok(())),
-    }
-}
-
-fn done_here(index: &mut Index, active: &Active, id: u64) {
-    index.small.push(Small::Done { id, segment: active.number, seq: active.seq, large: None });
-}
-
-fn settle_small(index: &mut Index, active: &mut Active, small: Written) {
-    match small {
-        Written::Done { id, segment, seq, large } => {
-            index.pin_done(active.number, segment, seq);
-            active.sealed.dones.push((id, seq));
-            if let Some(number) = large {
-                index.large_done(number);
-            }
-        }
-        Written::State { key, id, stamp, at } => {
-            if index.settle_state(key, id, stamp, Place { segment: active.number, at }) {
-                active.sealed.states.push((at, key));
-            }
-        }
-    }
-}
-
-/// Puts small records into a batch, as far as there is room.
-fn take_small(index: &mut Index, batch: &mut Batch, base: u32, room: usize) {
-    let small = std::mem::take(&mut index.small);
-    let mut rest = small.into_iter();
-    for record in rest.by_ref() {
-        let from = batch.small.len();
-        let written = match &record {
-            &Small::Done { id, segment, seq, large } => {
-                if index.segment(segment).is_none_or(|segment| segment.seq != seq) {
-                    // The segment was given up: nothing of it can come back.
-                    if let Some(number) = large {
-                        index.large_done(number);
-                    }
-                    continue;
-                }
-                put_record(&mut batch.small, Kind::Done, id, |out| out.extend_from_slice(&seq.to_le_bytes()));
-                Written::Done { id, segment, seq, large }
-            }
-            &Small::State { key, id } => {
-                let Some(pending) = index.pending.get(&key) else { continue };
-                if index.find(key).is_none_or(|found| found.id != id) {
-                    continue;
-                }
-                put_record(&mut batch.small, Kind::State, id, |out| pending.state.encode(out));
-                Written::State { key, id, stamp: pending.stamp, at: base + from as u32 }
-            }
-        };
-        if batch.small.len() > room {
-            batch.small.truncate(from);
-            index.small.push(record);
-            break;
-        }
-        batch.written.push(written);
-    }
-    index.small.extend(rest);
-}
-
-/// Appends a record of its own; its checksum comes when its place is known.
-fn put_record(out: &mut Vec<u8>, kind: Kind, id: u64, payload: impl FnOnce(&mut Vec<u8>)) {
-    let from = out.len();
-    Head { len: 0, epoch: 0, kind, flags: FIRST, remaining: 0, id }.put(out);
-    payload(out);
-    let len = (out.len() - from) as u32 - HEAD;
-    out[from + 4..from + 8].copy_from_slice(&len.to_le_bytes());
-    out.resize(from + padded(u64::from(HEAD + len)) as usize, 0);
-}
-
-fn seal_small(small: &mut [u8], epoch: u64, base: u32) {
-    let mut at = 0;
-    while let Some(head) = small.get(at..).and_then(Head::parse) {
-        let payload = at + HEAD as usize;
-        let crc = crc32c(&small[payload..payload + head.len as usize]);
-        seal_head(small, at, crc, epoch, base + at as u32);
-        at += head.total() as usize;
     }
 }
 

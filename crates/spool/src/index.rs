@@ -298,9 +298,9 @@ impl Index {
 
     /// Whether `found` still tells the truth.
     pub fn is_at_place(&self, found: &Found) -> bool {
-        self.key_of(found.id).and_then(|key| self.find(key)).is_some_and(|now| {
-            (now.envelope, now.content, now.state) == (found.envelope, found.content, found.state)
-        })
+        self.key_of(found.id)
+            .and_then(|key| self.find(key))
+            .is_some_and(|now| (now.envelope, now.content, now.state) == (found.envelope, found.content, found.state))
     }
 
     pub fn key_of(&self, id: u64) -> Option<u32> {
@@ -505,9 +505,8 @@ impl Index {
     }
 
     pub fn is_retirable(&self, number: u32) -> bool {
-        self.segment(number).is_some_and(|segment| {
-            segment.role == Role::Sealed && segment.live == 0 && segment.done_pins.is_empty()
-        })
+        self.segment(number)
+            .is_some_and(|segment| segment.role == Role::Sealed && segment.live == 0 && segment.done_pins.is_empty())
     }
 
     pub fn check_retirable(&mut self, number: u32) {

@@ -179,7 +179,7 @@ impl Io for DiskIo {
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(mut held) => {
                 held.set_len(0)?;
-                write!(&mut *held, "{}\n", std::process::id())?;
+                writeln!(&mut *held, "{}", std::process::id())?;
                 Ok(Lock::Taken(Box::new(FileLock { _held: held })))
             }
             Err((mut file, Errno::EWOULDBLOCK)) => {

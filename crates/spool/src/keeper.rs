@@ -6,6 +6,7 @@
 
 use crate::error::SpoolError;
 use crate::format::{ContentPrefix, Kind, SegmentHead};
+use crate::inbox::{Expect, Task, Work};
 use crate::index::{Found, Role, Small};
 use crate::io::{Open, read_file, write_all, write_file};
 use crate::pool::{Spare, index_name};
@@ -13,9 +14,9 @@ use crate::scan::scan;
 use crate::segindex::{Builder, DoneEntry, MessageEntry, SegmentIndex, StateEntry};
 use crate::spool::Shared;
 use crate::transaction::Transaction;
-use crate::committer::{Expect, Task, Work};
 use hashbrown::{HashMap, HashSet};
 use parking_lot::{Condvar, Mutex};
+use ph_message::DeliveryState;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::sync::Arc;
@@ -148,7 +149,8 @@ impl Keeper {
     fn write_index(&self, sealed: &Sealed) -> Result<(), SpoolError> {
         let is_ours = |shared: &Shared| {
             let index = shared.index.lock();
-            index.segment(sealed.number).is_some_and(|segment| segment.seq == sealed.seq) && !index.is_retirable(sealed.number)
+            index.segment(sealed.number).is_some_and(|segment| segment.seq == sealed.seq)
+                && !index.is_retirable(sealed.number)
         };
         if !is_ours(&self.shared) {
             return Ok(());
@@ -158,9 +160,8 @@ impl Keeper {
         for some in sealed.envelopes.chunks(VISIT) {
             let index = self.shared.index.lock();
             for &(at, key) in some {
-                let here = index.find(key).filter(|found| {
-                    (found.envelope.segment, found.envelope.at) == (sealed.number, at)
-                });
+                let here =
+                    index.find(key).filter(|found| (found.envelope.segment, found.envelope.at) == (sealed.number, at));
                 let Some(here) = here else { continue };
                 let content_seq = index.segment(here.content.segment).map_or(0, |segment| segment.seq);
                 let large = index.content(here.content_slot).and_then(|(_, _, large)| large);
@@ -196,7 +197,11 @@ impl Keeper {
                 Err(_) => continue,
             };
             let state_here = found.state.segment == sealed.number;
-            let state = if state_here { self.shared.read_state(&found).unwrap_or_default() } else { Default::default() };
+            let state = match self.shared.read_state(&found) {
+                Ok(state) if state_here => state,
+                Err(error @ SpoolError::Io { .. }) if state_here => return Err(error),
+                _ => DeliveryState::default(),
+            };
             summary.clear();
             envelope.summary(&state).encode(&mut summary);
             builder.message(&MessageEntry {
@@ -212,7 +217,11 @@ impl Keeper {
             });
         }
         for found in states {
-            if let Ok(state) = self.shared.read_state(&found) {
+            let state = self.shared.read_state(&found);
+            if let Err(error @ SpoolError::Io { .. }) = state {
+                return Err(error);
+            }
+            if let Ok(state) = state {
                 builder.state(&StateEntry::new(found.id, found.state.at, &state));
             }
         }
@@ -406,7 +415,12 @@ impl Keeper {
                 Ok(envelope) => envelope,
                 Err(error) => return changed(error),
             };
-            let state = if found.state.segment == 0 { None } else { self.shared.read_state(found).ok() };
+            let state = match self.shared.read_state(found) {
+                Ok(state) => (found.state.segment != 0).then_some(state),
+                // Damaged: the message is worth more than its state. Where it only moved, the committer will see.
+                Err(SpoolError::Corrupt { .. }) => None,
+                Err(error) => return changed(error),
+            };
             messages.push((envelope, state));
             expect.push(Expect { key: *key, id: found.id, envelope: found.envelope, state: found.state });
         }
@@ -435,12 +449,21 @@ impl Keeper {
             let lives: Vec<(u32, u64)> =
                 pinned.iter().filter_map(|&number| Some((number, index.segment(number)?.seq))).collect();
             for DoneEntry { id, seq: of } in dones {
+                // The id was used again: a record written now would be said of the new message, which itself stands
+                // above the old copies for as long as it is here.
+                if let Some(found) = index.live_key_of(id).and_then(|key| index.find(key)) {
+                    pinned.iter().for_each(|&from| index.note_moved(found.envelope.segment, from));
+                    continue;
+                }
                 match numbers.get(&of).filter(|_| of != seq) {
                     Some(&segment) => index.small.push(Small::Done { id, segment, seq: of, large: None }),
                     // The segment it names is gone, and older copies may be in any of those that are pinned.
-                    None if for_copies => index.small.extend(
-                        lives.iter().map(|&(segment, seq)| Small::Done { id, segment, seq, large: None }),
-                    ),
+                    None if for_copies => index.small.extend(lives.iter().map(|&(segment, seq)| Small::Done {
+                        id,
+                        segment,
+                        seq,
+                        large: None,
+                    })),
                     None => {}
                 }
             }

@@ -21,10 +21,13 @@
 //! knows where everything is. A full or failing disk fails commits and nothing else; when there is room again, the next
 //! commit succeeds.
 
+mod batch;
 mod cache;
+mod check;
 mod committer;
 mod error;
 mod format;
+mod inbox;
 mod index;
 mod io;
 mod keeper;
@@ -37,14 +40,17 @@ mod scan;
 mod segindex;
 mod spool;
 mod transaction;
+mod transfer;
 
 #[cfg(test)]
 mod sim;
 #[cfg(test)]
 mod tests;
 
+pub use check::{CheckReport, check};
 pub use error::SpoolError;
 pub use io::{DiskIo, Io, IoFile, Lock, LockGuard, Open};
 pub use large::{LargeBody, LargeWriter};
 pub use options::{Damage, OpenReport, Recovered, SpoolOptions, SpoolStats, Stored};
 pub use spool::Spool;
+pub use transfer::{ImportReport, export, import};

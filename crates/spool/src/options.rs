@@ -87,7 +87,7 @@ pub struct OpenReport {
     pub segments: usize,
     /// Segments that had no valid index and were read from end to end.
     pub scanned: usize,
-    /// Octets after the last valid record of segments that were open at a crash: never acknowledged.
+    /// Octets of the last batches before a crash that belong to no whole transaction: never acknowledged.
     pub torn_bytes: u64,
     /// Damage: each with its copy in `quarantine/`.
     pub damage: Vec<Damage>,

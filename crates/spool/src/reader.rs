@@ -24,7 +24,7 @@ impl Shared {
         let mut failure = SpoolError::NotFound;
         for _ in 0..TRIES_MAX {
             let found = self.index.lock().find(key).ok_or(SpoolError::NotFound)?;
-            match self.read_found(&found) {
+            match self.read_found(&found, false) {
                 Ok(stored) => return Ok(stored),
                 Err(error) => failure = error,
             }
@@ -34,7 +34,11 @@ impl Shared {
                     == (found.id, found.envelope, found.content, found.state)
             });
             if same {
-                break;
+                // A damaged state costs an attempt too many, not the message.
+                match self.read_found(&found, true) {
+                    Ok(stored) if matches!(failure, SpoolError::Corrupt { .. }) => return Ok(stored),
+                    _ => break,
+                }
             }
         }
         if let SpoolError::Corrupt { file, offset, quarantined } = &mut failure {
@@ -44,11 +48,10 @@ impl Shared {
         Err(failure)
     }
 
-    fn read_found(self: &Arc<Shared>, found: &Found) -> Result<Stored, SpoolError> {
+    fn read_found(self: &Arc<Shared>, found: &Found, lenient: bool) -> Result<Stored, SpoolError> {
         let envelope = self.read_envelope(found)?;
         let payload = self.read_record(found.content, found.content_len, Kind::Content, None)?;
-        let prefix = ContentPrefix::parse(&payload, payload.len() as u32)
-            .ok_or_else(|| self.corrupt(found.content))?;
+        let prefix = ContentPrefix::parse(&payload, payload.len() as u32).ok_or_else(|| self.corrupt(found.content))?;
         let head_from = CONTENT_PREFIX as usize;
         let body_from = head_from + prefix.head_len as usize;
         let body = match prefix.large {
@@ -65,8 +68,10 @@ impl Shared {
         let content = Content::new(payload.slice(head_from..body_from), body);
         let state = match &found.pending {
             Some(state) => state.clone(),
-            // A state that cannot be read costs an attempt too many, not the message.
-            None => self.read_state(found).unwrap_or_default(),
+            None => match self.read_state(found) {
+                Err(SpoolError::Corrupt { .. }) if lenient => DeliveryState::default(),
+                other => other?,
+            },
         };
         Ok(Stored { envelope: Arc::new(envelope), content, state })
     }
@@ -103,7 +108,10 @@ impl Shared {
         read_up_to(&*file, &mut record, u64::from(place.at))
             .map_err(|error| SpoolError::io("read", &self.pool.path(place.segment), error))?;
         let head = Head::parse(&record).filter(|head| {
-            head.kind == kind && head.epoch == epoch && id.is_none_or(|id| id == head.id) && head.total() == u64::from(len)
+            head.kind == kind
+                && head.epoch == epoch
+                && id.is_none_or(|id| id == head.id)
+                && head.total() == u64::from(len)
         });
         let end = head.map_or(0, |head| (HEAD + head.len) as usize);
         if end == 0 || !is_valid(&record[..end], place.at) {

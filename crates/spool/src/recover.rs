@@ -24,7 +24,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// Opens the spool for use.
 pub fn open(
@@ -40,44 +40,61 @@ pub fn open(
     let mut replay = Replay::new(&options, true);
     replay.run(recovered)?;
     replay.check_large()?;
-    let Replay { mut index, report, seq_next, number_next, empty, dirs, .. } = replay;
-    index.shrink();
-    for number in index.segments().map(|(number, _)| number).collect::<Vec<_>>() {
-        index.check_retirable(number);
-    }
-    let io = Arc::clone(&options.io);
-    let jobs = Arc::new(Jobs::default());
-    let large = LargeHome::new(Arc::clone(&io), dirs.large, options.mode, Arc::clone(&jobs));
-    let pool = Pool::new(options.clone(), dirs.log.clone(), number_next + 1);
+    let (empty, number) = (std::mem::take(&mut replay.empty), replay.number_next);
+    let (shared, report) = replay.into_shared(Some(lock));
     for number in empty {
-        keep_spare(&*io, &pool, number, segment_bytes);
+        keep_spare(&*shared.options.io, &shared.pool, number, segment_bytes);
     }
-    if pool.len() == 0 && index.retirable.is_empty() {
+    if shared.pool.len() == 0 && shared.index.lock().retirable.is_empty() {
         // The first commit should not wait for its segment. On a full disk mail goes out all the same.
-        match pool.make(number_next, options.prewrite) {
-            Ok(spare) => drop(pool.give(spare)),
+        match shared.pool.make(number, shared.options.prewrite) {
+            Ok(spare) => drop(shared.pool.give(spare)),
             Err(error) => tracing::warn!(%error, "the spool has no room for new mail"),
         }
     }
-    let counters = Counters { quarantined: AtomicU64::new(report.damage.len() as u64), ..Counters::default() };
-    let shared = Shared {
-        log_dir: dirs.log,
-        quarantine: dirs.quarantine,
-        index: Mutex::new(index),
-        inbox: Default::default(),
-        pool,
-        jobs,
-        large: Arc::new(large),
-        seq_next: AtomicU64::new(seq_next),
-        open_files: Mutex::new(VecDeque::new()),
-        counters,
-        lock: Mutex::new(Some(lock)),
-        options,
-    };
-    debug_assert!(shared.seq_next.load(Ordering::Relaxed) > 0);
     Ok((Arc::new(shared), report))
 }
 
+/// What is in a spool, for reading only: no thread runs, and nothing is repaired. With `lock` no process can have it.
+pub fn open_read_only(
+    options: &SpoolOptions,
+    lock: Option<Box<dyn LockGuard>>,
+    recovered: &mut dyn FnMut(Recovered),
+) -> Result<(Arc<Shared>, OpenReport), SpoolError> {
+    let mut replay = Replay::new(options, false);
+    replay.run(recovered)?;
+    replay.check_large()?;
+    let (shared, report) = replay.into_shared(lock);
+    Ok((Arc::new(shared), report))
+}
+
+impl Replay<'_> {
+    fn into_shared(self, lock: Option<Box<dyn LockGuard>>) -> (Shared, OpenReport) {
+        let Replay { options, mut index, report, seq_next, number_next, dirs, .. } = self;
+        let options = options.clone();
+        index.shrink();
+        for number in index.segments().map(|(number, _)| number).collect::<Vec<_>>() {
+            index.check_retirable(number);
+        }
+        let jobs = Arc::new(Jobs::default());
+        let large = LargeHome::new(Arc::clone(&options.io), dirs.large, options.mode, Arc::clone(&jobs));
+        let shared = Shared {
+            pool: Pool::new(options.clone(), dirs.log.clone(), number_next + 1),
+            log_dir: dirs.log,
+            quarantine: dirs.quarantine,
+            index: Mutex::new(index),
+            inbox: Default::default(),
+            jobs,
+            large: Arc::new(large),
+            seq_next: AtomicU64::new(seq_next),
+            open_files: Mutex::new(VecDeque::new()),
+            counters: Counters { quarantined: AtomicU64::new(report.damage.len() as u64), ..Counters::default() },
+            lock: Mutex::new(lock),
+            options,
+        };
+        (shared, report)
+    }
+}
 /// The spool's folders.
 #[derive(Clone, Debug)]
 pub struct Dirs {
@@ -113,9 +130,10 @@ pub fn take_lock(options: &SpoolOptions) -> Result<Box<dyn LockGuard>, SpoolErro
 /// Takes an empty segment of an earlier process into the pool, or deletes it.
 fn keep_spare(io: &dyn Io, pool: &Pool, number: u32, segment_bytes: u32) {
     let path = pool.path(number);
-    let kept = io.open(&path, Open::Write).and_then(|file| Ok((file.size()?, file))).is_ok_and(|(size, file)| {
-        size == u64::from(segment_bytes) && pool.give(Spare { number, file })
-    });
+    let kept = io
+        .open(&path, Open::Write)
+        .and_then(|file| Ok((file.size()?, file)))
+        .is_ok_and(|(size, file)| size == u64::from(segment_bytes) && pool.give(Spare { number, file }));
     if !kept && let Err(error) = io.remove(&path) {
         tracing::warn!(%error, path = %path.display(), "an empty segment could not be deleted");
     }
@@ -139,6 +157,8 @@ pub struct Replay<'a> {
     contents: HashTable<u32>,
     /// States that came after the segment of their message.
     states: HashMap<u32, StateEntry>,
+    /// Copies that were given up without a record that names them: segment and life, by message.
+    unnamed: HashMap<u64, Vec<(u32, u64)>>,
     /// Indexes that are in memory only.
     scanned: HashMap<u32, SegmentIndex>,
 }
@@ -157,6 +177,7 @@ impl<'a> Replay<'a> {
             numbers: HashMap::new(),
             contents: HashTable::new(),
             states: HashMap::new(),
+            unnamed: HashMap::new(),
             scanned: HashMap::new(),
         }
     }
@@ -173,6 +194,12 @@ impl<'a> Replay<'a> {
             } else {
                 self.scanned.remove(number);
             }
+        }
+        // Whoever copies `done` records must know of every copy that they stand for: say it again, naming it. (Not of a
+        // message that came back in a later segment; said now, it would be said of that one.)
+        for (id, copies) in std::mem::take(&mut self.unnamed) {
+            let record = |(segment, seq)| Small::Done { id, segment, seq, large: None };
+            self.index.small.extend(copies.into_iter().map(record));
         }
         self.contents = HashTable::new();
         for (number, head) in &segments {
@@ -270,6 +297,10 @@ impl<'a> Replay<'a> {
             let (seq, epoch) = (index.seq, index.epoch);
             segments.push((number, SegmentHead { in_use: true, seq, epoch, bytes, id_floor: 0 }));
             self.seq_next = self.seq_next.max(seq + 1);
+        } else if !self.has_records(file, bytes) {
+            // Its very first write was cut short; nothing that was in it was ever acknowledged.
+            self.empty.push(number);
+            return Ok(());
         } else if self.repair {
             damage.len = size;
             let to = self.dirs.quarantine.join(log_name(number));
@@ -278,6 +309,15 @@ impl<'a> Replay<'a> {
         }
         self.report.damage.push(damage);
         Ok(())
+    }
+
+    /// Whether the first record after the header block is one, whatever its life.
+    fn has_records(&self, file: &dyn IoFile, bytes: u32) -> bool {
+        let mut block = vec![0; BLOCK as usize];
+        let Ok(len) = read_up_to(file, &mut block, u64::from(BLOCK)) else { return true };
+        let Some(head) = Head::parse(&block[..len]) else { return false };
+        let record = block[..len].get(..(HEAD.saturating_add(head.len)) as usize);
+        bytes > BLOCK && record.is_some_and(|record| is_valid(record, BLOCK))
     }
 
     fn stored_index(&self, number: u32) -> Option<SegmentIndex> {
@@ -378,6 +418,9 @@ impl<'a> Replay<'a> {
                 }
                 None => {
                     let Some(key) = self.index.reserve(Id(entry.id)) else { continue };
+                    for (segment, _) in self.unnamed.remove(&entry.id).into_iter().flatten() {
+                        self.index.note_moved(number, segment);
+                    }
                     self.index.settle(key, place, entry.len, content);
                     self.index.set_state(key, state);
                 }
@@ -399,8 +442,7 @@ impl<'a> Replay<'a> {
         let seq = self.index.segment(place.segment).map_or(0, |segment| segment.seq);
         self.index.pin_done(number, place.segment, seq);
         if seq != named {
-            // The record names another copy. Say it again of this one, so that who copies the record knows.
-            self.index.small.push(Small::Done { id, segment: place.segment, seq, large: None });
+            self.unnamed.entry(id).or_default().push((place.segment, seq));
         }
     }
 
@@ -430,9 +472,8 @@ impl<'a> Replay<'a> {
         }
         let slot = self.index.add_content(place, entry.content_len, (entry.large != 0).then_some(entry.large));
         let index = &self.index;
-        self.contents.insert_unique(hash(place), slot, |&slot| {
-            index.content(slot).map_or(0, |(place, ..)| hash(place))
-        });
+        self.contents
+            .insert_unique(hash(place), slot, |&slot| index.content(slot).map_or(0, |(place, ..)| hash(place)));
         Some(slot)
     }
 

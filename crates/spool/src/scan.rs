@@ -1,9 +1,9 @@
 //! Reading a segment that has no index, record by record: after a crash, for `check`, and where an index is damaged.
 //!
 //! Every batch says how much of the segment was durable when it was written. So what fails its checksum below that mark
-//! was damaged later, and the valid records around it are kept one by one; above it is the batch that was being written
-//! at the crash, of which only whole transactions count. Invalid octets after the last valid record are the torn tail;
-//! invalid octets before it are damage, which the caller sets aside.
+//! was damaged later: the caller sets it aside, and the valid records around it are kept one by one. Above it is the
+//! batch that was being written at the crash, or was written just before. Of that one whole transactions count, wherever
+//! they are in it, and the rest is the torn tail.
 
 use crate::format::{
     BLOCK, ContentPrefix, ENVELOPE_PREFIX, EnvelopePrefix, FIRST, HEAD, Head, Kind, SegmentHead, is_valid, u32_at,
@@ -19,9 +19,9 @@ use std::ops::Range;
 #[derive(Debug)]
 pub struct Scan {
     pub index: SegmentIndex,
-    /// Invalid stretches before the last valid record, with what they seem to be.
+    /// Invalid stretches of what was durable once, with what they seem to be.
     pub damage: Vec<(Range<u32>, String)>,
-    /// Octets of this life after the last valid record.
+    /// Octets of this life that were never known to be durable, and belong to no whole transaction.
     pub torn_bytes: u64,
     pub records: u64,
     /// The segment's octets, for setting damage aside.
@@ -33,10 +33,8 @@ pub fn scan(file: &dyn IoFile, head: &SegmentHead) -> io::Result<Scan> {
     let mut data = vec![0; head.bytes as usize];
     let len = read_up_to(file, &mut data, 0)?;
     data.truncate(len);
-    let walk = Walk::over(&data, head.epoch);
-    let (index, end, torn_bytes, damage, records) = walk.finish(head);
-    debug_assert_eq!(index.end, end);
-    Ok(Scan { index, damage, torn_bytes, records, data })
+    let scan = Walk::over(&data, head.epoch).finish(head);
+    Ok(Scan { data, ..scan })
 }
 
 /// One pass over a segment's octets.
@@ -139,7 +137,7 @@ impl<'a> Walk<'a> {
         self.loose.append(&mut self.open);
     }
 
-    fn finish(mut self, segment: &SegmentHead) -> (SegmentIndex, u32, u64, Vec<(Range<u32>, String)>, u64) {
+    fn finish(mut self, segment: &SegmentHead) -> Scan {
         let durable = self.durable;
         let end_of = |at: u32, head: &Head| at + head.total() as u32;
         let mut damage: Vec<(Range<u32>, String)> = Vec::new();
@@ -148,7 +146,7 @@ impl<'a> Walk<'a> {
             if at < durable {
                 self.accepted.push((at, head));
             } else {
-                damage.push((at..end_of(at, &head), "part of a transaction".into()));
+                torn_bytes += head.total();
             }
         }
         self.accepted.sort_unstable_by_key(|(at, _)| *at);
@@ -158,24 +156,18 @@ impl<'a> Walk<'a> {
                 damage.push((*at..end_of(*at, head), what));
             }
         }
-        // After the last record that counts, nothing was ever acknowledged; the rest of a former life is not ours.
-        let last = self.accepted.last().map_or(BLOCK, |(at, head)| end_of(*at, head)).max(durable);
         for range in self.invalid {
-            let what = "a record that fails its checksum";
-            if range.start < last {
-                damage.push((range, what.into()));
+            if range.start < durable {
+                damage.push((range, "a record that fails its checksum".into()));
             } else if u64_at(self.data, range.start as usize + 8) == self.epoch {
+                // What a former life left there is not ours to count.
                 torn_bytes += u64::from(range.end - range.start);
             }
         }
-        damage.retain(|(range, _)| {
-            let torn = range.start >= last;
-            torn_bytes += if torn { u64::from(range.end - range.start) } else { 0 };
-            !torn
-        });
         damage.sort_by_key(|(range, _)| range.start);
         let end = self.end.next_multiple_of(BLOCK);
-        (replay.build(segment, end), end, torn_bytes, damage, self.records)
+        let index = replay.build(segment, end);
+        Scan { index, damage, torn_bytes, records: self.records, data: Vec::new() }
     }
 }
 
@@ -245,8 +237,8 @@ impl Replay<'_> {
 
     fn message(&self, at: u32, head: &Head, payload: &[u8]) -> Result<Message, String> {
         let prefix = EnvelopePrefix::parse(payload).ok_or("an envelope record that is too short")?;
-        let envelope = Envelope::decode(&payload[ENVELOPE_PREFIX as usize..])
-            .map_err(|error| format!("an envelope: {error}"))?;
+        let envelope =
+            Envelope::decode(&payload[ENVELOPE_PREFIX as usize..]).map_err(|error| format!("an envelope: {error}"))?;
         if envelope.id.0 != head.id {
             return Err("an envelope with another id than its record".into());
         }

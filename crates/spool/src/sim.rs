@@ -139,16 +139,28 @@ impl Sim {
         let kept = dice.below(disk.pending_names.len() as u64 + 1) as usize;
         disk.pending_names[..kept].iter().for_each(|change| change.apply(&mut names));
         let files = disk.files.iter().map(|file| {
+            // A sector is written as the page cache held it at some moment since the last sync.
             let mut image = file.durable.clone();
-            for change in &file.pending {
+            let bias = dice.below(4); // some files late, some early, most in between
+            let mut moments = std::collections::HashMap::new();
+            let count = file.pending.len() as u64;
+            let mut moment = |sector: usize| {
+                *moments.entry(sector).or_insert_with(|| match bias {
+                    0 => 0,
+                    1 => count,
+                    _ => dice.below(count + 1),
+                })
+            };
+            for (nth, change) in file.pending.iter().enumerate() {
                 match change {
-                    Change::Len(len) if dice.one_in(2) => image.resize(*len as usize, 0),
+                    Change::Len(len) if moment(usize::MAX) > nth as u64 => image.resize(*len as usize, 0),
                     Change::Len(_) => {}
                     Change::Write(at, bytes) => {
-                        let (whole, none) = (dice.one_in(3), dice.one_in(3));
-                        for (nth, sector) in bytes.chunks(SECTOR).enumerate() {
-                            if !none && (whole || dice.one_in(2)) {
-                                put(&mut image, *at as usize + nth * SECTOR, sector);
+                        let (from, end) = (*at as usize, *at as usize + bytes.len());
+                        for sector in from / SECTOR..end.div_ceil(SECTOR) {
+                            if moment(sector) > nth as u64 {
+                                let (a, b) = (from.max(sector * SECTOR), end.min((sector + 1) * SECTOR));
+                                put(&mut image, a, &bytes[a - from..b - from]);
                             }
                         }
                     }

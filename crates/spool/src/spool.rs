@@ -1,7 +1,8 @@
 //! The spool's public face: `Spool`, what its threads share, and the calls of sessions and deliveries.
 
-use crate::committer::{Committer, Inbox, Task, Work, transaction_bytes_max};
+use crate::committer::{Committer, transaction_bytes_max};
 use crate::error::SpoolError;
+use crate::inbox::{Inbox, Task, Work};
 use crate::index::Index;
 use crate::io::LockGuard;
 use crate::keeper::{Job, Jobs, Keeper};
@@ -56,10 +57,7 @@ impl Spool {
     ///
     /// # Errors
     /// `Full`, `Io`: nothing is stored. `TooLarge`, `DuplicateId`: the caller's fault.
-    pub async fn commit(
-        &self,
-        mut messages: Vec<(Arc<Envelope>, Content)>,
-    ) -> Result<Vec<SpoolKey>, SpoolError> {
+    pub async fn commit(&self, mut messages: Vec<(Arc<Envelope>, Content)>) -> Result<Vec<SpoolKey>, SpoolError> {
         self.spill(&mut messages).await?;
         let transaction = Transaction::commit(&messages)?;
         self.check_size(&transaction)?;

@@ -117,7 +117,7 @@ fn after_a_failed_sync_nothing_is_acknowledged_and_the_next_segment_serves() {
                 stored.insert(id, key);
             }
             let (spool, _, found) = open(options(&disk.after_power_loss(seed))).expect("opens");
-            for (&id, _) in &stored {
+            for &id in stored.keys() {
                 assert_whole(&spool, found[&id].key, id, 2000).await;
             }
             for (&id, one) in &found {

@@ -4,6 +4,7 @@ mod basics;
 mod crash;
 mod damage;
 mod faults;
+mod tools;
 
 use crate::sim::Sim;
 use crate::{OpenReport, Recovered, Spool, SpoolError, SpoolOptions};
@@ -73,16 +74,20 @@ pub fn content(id: u64, octets: usize) -> Content {
 }
 
 pub fn bytes_of(content: &Content) -> Vec<u8> {
+    try_bytes_of(content).expect("a readable body")
+}
+
+pub fn try_bytes_of(content: &Content) -> std::io::Result<Vec<u8>> {
     let mut out = content.head().to_vec();
     match content.body() {
         Body::Memory(bytes) => out.extend_from_slice(bytes),
         Body::External(file) => {
             let from = out.len();
             out.resize(from + file.len() as usize, 0);
-            file.read_at(0, &mut out[from..]).expect("a readable body");
+            file.read_at(0, &mut out[from..])?;
         }
     }
-    out
+    Ok(out)
 }
 
 pub async fn commit_one(spool: &Spool, id: u64, octets: usize) -> Result<SpoolKey, SpoolError> {
