@@ -34,7 +34,7 @@ pub use configuration::{Apply, Configuration};
 pub use doc::{Data, Doc, Form};
 pub use framing::{FrameError, Replies, Requests, encode_reply, encode_request};
 pub use http::serve_http;
-pub use page::{command_names, console_page};
+pub use page::{command_names, reference_markdown};
 pub use queues::{QueueAdapter, Work};
 pub use server::{ControlServer, Rules, bind_unix};
 pub use session::{Reply, Session};

@@ -11,7 +11,7 @@ pub fn command_names() -> Vec<&'static str> {
 }
 
 /// The page `docs/console.md`.
-pub fn console_page() -> String {
+pub fn reference_markdown() -> String {
     let mut out = String::from(
         "# The console\n\n<!-- Made from the declarations in crates/admin; do not edit. -->\n\n\
          `posthaste console [ADDRESS [COMMAND…]]` sends commands to a running server; ADDRESS is `/path` (default \
@@ -44,9 +44,9 @@ mod tests {
     fn the_committed_page_is_that_of_the_declarations() {
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/console.md");
         if std::env::var_os("PH_WRITE_PAGES").is_some() {
-            std::fs::write(&path, console_page()).unwrap();
+            std::fs::write(&path, reference_markdown()).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == console_page(), "docs/console.md is out of date: PH_WRITE_PAGES=1 cargo test -p ph-admin");
+        assert!(committed == reference_markdown(), "docs/console.md is out of date: PH_WRITE_PAGES=1 cargo test -p ph-admin");
     }
 }
