@@ -5,16 +5,18 @@
 //! share a transaction. Whatever a peer does ends in a verdict within the client's timeouts; a message that was not
 //! attempted goes back to the queue as if nothing had been.
 
-use crate::connect::{self, Fault, NotOpen, Open, stage_of};
+use crate::choose::{Chosen, choose, shuffle_within_preference};
+use crate::connect::{Fault, Open, stage_of};
 use crate::connections::{Entry, Listed};
 use crate::outcome::{Quietly, Where};
-use crate::route::{Target, text};
+use crate::payload::{XclientSource, body_of, envid, orcpt, share_a_transaction};
+use crate::route::text;
 use crate::routes::Failure;
 use crate::services::Shared;
 use crate::settings::{Hello, Settings, Transform, Xclient};
 use ph_eventlog::{Stage, Subsystem};
-use ph_message::{Body, Content, EightBitLeft, Envelope, ExternalBody, Ret, Time, strip_high_bits, transform_8bit};
-use ph_queue::{Deferral, HostBusy, HostPermit, Permit, Purge, QueueRef, Scope, Taken, retry};
+use ph_message::{Body, Content, EightBitLeft, Ret, strip_high_bits, transform_8bit};
+use ph_queue::{Deferral, HostPermit, Permit, Purge, QueueRef, Scope, Taken, retry};
 use ph_smtp::client::{self, Kind, Path, Protocol, Recipient, Refused, Transaction, Verdict};
 use ph_spool::Stored;
 use smallvec::SmallVec;
@@ -24,8 +26,6 @@ use std::sync::Arc;
 
 /// How long a queue rests when this machine cannot make its connections.
 const TROUBLE_HERE_S: u64 = 30;
-/// How long a queue whose hosts are all full waits at most before it looks again.
-const FULL_S: u64 = 5;
 /// Messages that are drained from a queue at a time.
 const DRAIN_STEP: usize = 256;
 /// The answer of an 8-bit message that cannot be made seven bits wide where that is asked for.
@@ -145,89 +145,6 @@ pub(crate) async fn fail_purged(shared: &Shared, mut purge: Purge, text: &str, q
         done += chunk.len() as u64;
         for taken in chunk {
             shared.fail_unattempted(taken, text, quietly).await;
-        }
-    }
-}
-
-enum Chosen {
-    Open(Box<Open>, HostPermit),
-    /// No host may be connected to now.
-    Wait(Time, Deferral),
-    /// The throttle of connections has no token for another try.
-    NoToken,
-    Failed(NotOpen),
-}
-
-/// Tries the hosts in their order until one takes us.
-async fn choose(
-    shared: &Shared,
-    permit: &Permit,
-    settings: &Settings,
-    order: &[Target],
-    sender_domain: &str,
-    entry: &Entry,
-) -> Chosen {
-    let at = permit.queue();
-    let now = shared.clock.now();
-    let mut wait: Option<(Time, Deferral)> = None;
-    let mut failed: Option<NotOpen> = None;
-    for target in order {
-        let address = target.address;
-        let host = match shared.queue.host_check(&at.group, &at.binding, &target.host, address) {
-            Ok(host) => host,
-            Err(busy) => {
-                let (until, why) = match busy {
-                    HostBusy::Resting(until) => (until, Deferral::HostResting(address)),
-                    HostBusy::Throttled(until) => (until, Deferral::HostThrottled(address)),
-                    HostBusy::Full => (now.plus_secs(FULL_S), Deferral::HostFull(address)),
-                };
-                if wait.as_ref().is_none_or(|(earlier, _)| until < *earlier) {
-                    wait = Some((until, why));
-                }
-                continue;
-            }
-        };
-        if failed.is_some() && !permit.another_connect() {
-            return Chosen::NoToken;
-        }
-        match connect::open(shared, settings, target, sender_domain, entry).await {
-            Ok(open) => return Chosen::Open(Box::new(open), host),
-            Err(failure) => {
-                let whose = failure.whose;
-                if whose == Fault::Host {
-                    shared.queue.host_failed(at, address);
-                }
-                failed = Some(failure);
-                if whose == Fault::Here {
-                    break;
-                }
-            }
-        }
-        if shared.is_stopping() {
-            return Chosen::NoToken;
-        }
-    }
-    match (failed, wait) {
-        // A full or throttled host is not a failed one: mail waits for it.
-        (Some(failure), Some((until, why)))
-            if failure.whose == Fault::Host && !matches!(why, Deferral::HostResting(_)) =>
-        {
-            Chosen::Wait(until, why)
-        }
-        (Some(failure), _) => Chosen::Failed(failure),
-        (None, Some((until, why))) => Chosen::Wait(until, why),
-        // A route without targets is none; `Routes` never gives one.
-        (None, None) => Chosen::NoToken,
-    }
-}
-
-/// Spreads connections evenly over the addresses of one preference. Families that are preferred stay in front.
-fn shuffle_within_preference(targets: &mut [Target]) {
-    let group = |target: &Target| (target.preference, target.address.is_ipv6());
-    for group in targets.chunk_by_mut(|a, b| group(a) == group(b)) {
-        for at in (1..group.len()).rev() {
-            let random = getrandom::u32().unwrap_or(0) as usize;
-            group.swap(at, random % (at + 1));
         }
     }
 }
@@ -388,8 +305,9 @@ impl<'a> Session<'a> {
             Err(reply) => return self.refuse(flight, reply).await,
         };
         let envelope = &stored.envelope;
-        let source = XclientSource::new(envelope, &content);
-        let (orcpts, envid) = dsn_parameters(&flight);
+        let source = XclientSource::new(envelope);
+        let orcpts: SmallVec<[Option<String>; 1]> = flight.iter().map(|(_, stored)| orcpt(&stored.envelope)).collect();
+        let envid = envid(envelope);
         let recipients: SmallVec<[Recipient<'_>; 1]> = flight
             .iter()
             .zip(&orcpts)
@@ -502,12 +420,14 @@ impl<'a> Session<'a> {
         let mut last_error = None;
         let mut back = Vec::new();
         for ((taken, stored), Verdict { kind, stage, reply }) in flight.into_iter().zip(outcome.recipients) {
+            if kind == Kind::Delivered {
+                self.delivered += 1;
+                self.progress = true;
+                self.entry.delivered();
+            }
             let place = self.place(stage_of(stage), outcome.bytes_sent);
             match kind {
                 Kind::Delivered => {
-                    self.delivered += 1;
-                    self.progress = true;
-                    self.entry.delivered();
                     self.shared.delivered(taken, &stored, &at, &place, &reply).await;
                 }
                 Kind::Transient => {
@@ -561,99 +481,5 @@ impl<'a> Session<'a> {
             }
         }
         false
-    }
-}
-
-/// Whether two messages may share a transaction: one batch, one sender, the same content and the same wishes.
-fn share_a_transaction(a: &Stored, b: &Stored) -> bool {
-    let (one, other) = (&a.envelope, &b.envelope);
-    one.batch_id == other.batch_id
-        && one.sender == other.sender
-        && one.smtputf8 == other.smtputf8
-        && one.eight_bit == other.eight_bit
-        && one.dsn.ret == other.dsn.ret
-        && one.dsn.envid == other.dsn.envid
-        && (Arc::ptr_eq(&one.mess_context, &other.mess_context) || one.mess_context == other.mess_context)
-        && same_content(&a.content, &b.content)
-}
-
-/// Most often they are the same octets in memory; after a restart they were read one by one.
-fn same_content(a: &Content, b: &Content) -> bool {
-    let same_bytes = |a: &[u8], b: &[u8]| std::ptr::eq(a, b) || a == b;
-    let same_body = match (a.body(), b.body()) {
-        (Body::Memory(a), Body::Memory(b)) => same_bytes(a, b),
-        (Body::External(a), Body::External(b)) => Arc::ptr_eq(a, b),
-        _ => false,
-    };
-    same_body && same_bytes(a.head(), b.head())
-}
-
-/// `ORCPT=` of each recipient and `ENVID=` of the message, encoded (RFC 3461 section 4).
-#[expect(clippy::type_complexity, reason = "one caller")]
-fn dsn_parameters(flight: &[InHand]) -> (SmallVec<[Option<String>; 1]>, Option<String>) {
-    let orcpt = |envelope: &Envelope| {
-        let text = envelope.dsn.orcpt.as_deref()?;
-        let (kind, address) = text.split_once(';')?;
-        Some(format!("{kind};{}", client::xtext(address)))
-    };
-    let envid = flight.first().and_then(|(_, stored)| stored.envelope.dsn.envid.as_deref().map(client::xtext));
-    (flight.iter().map(|(_, stored)| orcpt(&stored.envelope)).collect(), envid)
-}
-
-/// A body of the message as the client takes it.
-fn body_of(body: &Body) -> client::Body {
-    match body {
-        Body::Memory(bytes) => client::Body::Memory(bytes.clone()),
-        Body::External(file) => client::Body::File(Arc::new(File(file.clone()))),
-    }
-}
-
-#[derive(Debug)]
-struct File(Arc<dyn ExternalBody>);
-
-impl client::ReadAt for File {
-    fn len(&self) -> u64 {
-        self.0.len()
-    }
-
-    fn read_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
-        self.0.read_at(offset, into)
-    }
-}
-
-/// The client that a message came from, as XCLIENT's arguments say it.
-struct XclientSource {
-    address: String,
-    port: String,
-    helo: String,
-    login: String,
-}
-
-impl XclientSource {
-    fn new(envelope: &Envelope, _: &Content) -> XclientSource {
-        const UNAVAILABLE: &str = "[UNAVAILABLE]";
-        let context = |key: &str| envelope.conn_context.text(key).unwrap_or(UNAVAILABLE).to_owned();
-        let address = envelope.peer.map(|peer| match peer.ip().to_canonical() {
-            std::net::IpAddr::V6(ip) => format!("IPV6:{ip}"),
-            std::net::IpAddr::V4(ip) => ip.to_string(),
-        });
-        XclientSource {
-            address: address.unwrap_or_else(|| UNAVAILABLE.to_owned()),
-            port: envelope.peer.map_or_else(|| UNAVAILABLE.to_owned(), |peer| peer.port().to_string()),
-            helo: context("ehlo_domain"),
-            login: context("auth_user"),
-        }
-    }
-
-    fn arguments(&self, required: bool) -> client::Xclient<'_> {
-        let attributes = [
-            ("NAME", "[UNAVAILABLE]"),
-            ("ADDR", &*self.address),
-            ("PORT", &*self.port),
-            ("PROTO", "ESMTP"),
-            ("HELO", &*self.helo),
-            ("LOGIN", &*self.login),
-        ];
-        client::Xclient { required, attributes: attributes.into_iter().collect() }
     }
 }

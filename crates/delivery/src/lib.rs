@@ -10,6 +10,7 @@
 //! session, `connection` keeps two transactions under way on it, `outcome` books the result, `report` and `delay_dsn`
 //! tell the sender. The protocol itself is `ph_smtp::client`.
 
+mod choose;
 mod classify;
 mod connect;
 mod connection;
@@ -17,6 +18,7 @@ mod connections;
 mod delay_dsn;
 mod lookup;
 mod outcome;
+mod payload;
 mod pool;
 mod report;
 mod route;

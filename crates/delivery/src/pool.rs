@@ -6,7 +6,7 @@ use crate::connections::{ConnectionInfo, Connections};
 use crate::delay_dsn;
 use crate::outcome::{Quietly, Where};
 use crate::report::Refusal;
-use crate::routes::{RouteInfo, Routes};
+use crate::routes::RouteInfo;
 use crate::services::{DeliveryServices, Shared};
 use ph_message::{Content, Envelope, Time};
 use ph_queue::{Purge, QueueRef, Taken};

@@ -306,11 +306,6 @@ impl SettingsCache {
         SettingsCache { config, known: Mutex::default() }
     }
 
-    /// The generation that settings are of now.
-    pub fn generation(&self) -> u64 {
-        self.config.load().generation()
-    }
-
     /// The settings of a queue.
     pub fn of(&self, at: &QueueRef) -> Arc<Settings> {
         let config = self.config.load();

@@ -49,7 +49,7 @@ pub struct TlsTarget {
 }
 
 /// Sees what goes over a connection, for `trace smtp`: inside of TLS, where there is any.
-pub trait Trace: Send {
+pub trait Trace: Send + Sync {
     /// The peer said something.
     fn heard(&mut self, bytes: &[u8]);
     /// We said something.
