@@ -399,7 +399,7 @@ where
     /// The last words, then the end. Where we end it, what the client still sends is read for a moment: closing a socket
     /// with unread bytes in it would reset the connection and take our reply along.
     async fn close(&mut self, how: Ended) -> Ended {
-        if self.flush().await.is_err() {
+        if self.flush().await.is_err() || (how == Ended::Quit && self.transport.is_plain()) {
             return how;
         }
         let Driver { transport, input, .. } = self;

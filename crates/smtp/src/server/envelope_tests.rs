@@ -116,7 +116,7 @@ fn paths_that_are_refused() {
         &format!("<a@{domain}>"),
     ] {
         assert_eq!(address(&settings, path), Err(EnvelopeError::Syntax), "{path:?}");
-        if path != "" {
+        if !path.is_empty() {
             assert_eq!(mail_in(&settings, &format!("FROM:{path}")), Err(EnvelopeError::Syntax), "{path:?}");
         }
     }

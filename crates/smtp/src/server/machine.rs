@@ -77,7 +77,6 @@ pub struct Machine {
     /// Comes before anything that the input holds.
     pending: Option<Action>,
     greeted: Greeted,
-    esmtp: bool,
     standing: Standing,
     transaction: Option<Transaction>,
     exchange: Option<Exchange>,
@@ -138,7 +137,6 @@ impl Machine {
             mode: Mode::Command,
             pending: None,
             greeted: Greeted::Not,
-            esmtp: false,
             standing: Standing::default(),
             transaction: None,
             exchange: None,
@@ -353,7 +351,6 @@ impl Machine {
             return self.say(refusal, out);
         }
         self.greeted = Greeted::Yes;
-        self.esmtp = esmtp;
         if esmtp {
             let first = match reply {
                 Some(reply) => reply.text.into_owned(),
@@ -463,7 +460,6 @@ impl Machine {
     pub fn tls_started(&mut self) {
         self.standing = Standing { tls: true, authenticated: false };
         self.greeted = Greeted::Not;
-        self.esmtp = false;
         self.transaction = None;
         self.end_exchange();
     }

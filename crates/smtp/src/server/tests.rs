@@ -5,6 +5,7 @@ mod content;
 mod hostile;
 mod model;
 mod replies;
+mod tcp;
 mod time;
 mod tls;
 mod trusted;

@@ -63,7 +63,6 @@ impl Machine {
         if change.restart {
             self.transaction = None;
             self.greeted = Greeted::Not;
-            self.esmtp = false;
             self.standing.authenticated = change.login.is_some();
             return self.greet(reply, now, out);
         }
