@@ -80,6 +80,11 @@ impl DeliveryHandle {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 
+    #[cfg(test)]
+    pub(crate) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+
     /// The open connections, oldest first.
     pub fn connections(&self) -> Vec<ConnectionInfo> {
         self.shared.connections.list()
