@@ -83,7 +83,6 @@ fn pick<T>(from: &mut Vec<T>, no: u8) -> Option<T> {
 /// Every message is in one place, and every sum is the sum.
 fn check(state: &mut State) {
     let (mut active, mut delayed, mut in_flight, mut connections) = (0, 0, 0, 0);
-    let now = START;
     for (no, queue) in &state.queues {
         let no = no as u32;
         let (mut at, mut walked) = (queue.active.head(), 0);
@@ -115,7 +114,6 @@ fn check(state: &mut State) {
     let used = state.scheduler.pools[0].used;
     assert_eq!(u64::from(used), connections, "the server's pool counts every connection");
     assert_eq!(state.slots.len() as u64, active + delayed + in_flight);
-    let _ = now;
 }
 
 proptest! {
@@ -124,7 +122,6 @@ proptest! {
     #[test]
     fn nothing_is_lost_or_doubled_and_everything_goes_in_the_end(ops in prop::collection::vec(op(), 1..250)) {
         let world = World::with(limits(0));
-        let mut kind = 0;
         let mut queued: HashMap<Id, bool> = HashMap::new(); // id -> in flight
         let mut open: Vec<crate::Permit> = Vec::new();
         let mut hands: Vec<crate::Taken> = Vec::new();
@@ -203,17 +200,13 @@ proptest! {
                         prop_assert_eq!(world.queue.requeue(id).is_err(), queued[&id]);
                     }
                 }
-                Op::Reload { kind: to } => {
-                    kind = to;
-                    world.options.set(move |_| limits(to));
-                }
+                Op::Reload { kind } => world.options.set(move |_| limits(kind)),
                 Op::Take { .. } | Op::Migrate { .. } => {}
             }
             let (active, delayed, in_flight) = world.sums();
             let flying = queued.values().filter(|flying| **flying).count() as u64;
             prop_assert_eq!((active + delayed, in_flight), (queued.len() as u64 - flying, flying));
             world.queue.with(|state, _| check(state));
-            let _ = kind;
         }
         // The end: everything is given back, nothing is suspended, time passes.
         drop(open);
