@@ -1,6 +1,6 @@
 //! The compact binary form of `Envelope`, `DeliveryState` and `Summary`, for the spool and its index.
 //!
-//! One version octet, then the fields in a fixed order: ids and times as eight octets little-endian, numbers as LEB128
+//! Documented to the octet in `docs/formats/records.md`. One version octet, then the fields in a fixed order: ids and times as eight octets little-endian, numbers as LEB128
 //! varints, texts as a varint length and their octets, optional fields announced by bits of a leading flag word. A
 //! decoder consumes its input to the last octet, checks every length before it allocates, and answers arbitrary octets
 //! with a `DecodeError`: a damaged spool costs a message and a log line, never the process. Checksums are the spool's.
@@ -555,9 +555,47 @@ mod tests {
     /// Written by version 1; must stay readable for ever.
     #[test]
     fn the_first_version_stays_readable() {
+        let hex = |text: &str| data_encoding::HEXLOWER.decode(text.as_bytes()).expect("hexadecimal digits");
+        let mut mess_context = Context::new();
+        mess_context.set("k", &b"v"[..]);
+        let envelope = Envelope {
+            id: Id(0x0102_0304_0506_0708),
+            batch_id: Id(2),
+            conn_id: Id(3),
+            sender: Mailbox { local: "a".into(), domain: "s.test".into() },
+            recipient: Mailbox { local: "b".into(), domain: "r.test".into() },
+            created: Time::from_secs(1),
+            peer: Some(SocketAddr::from(([192, 0, 2, 1], 2525))),
+            listener: Some(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 25, 0, 0).into()),
+            binding: "b1".into(),
+            binding_group: "g1".into(),
+            routing_domain: Some("route.test".into()),
+            mess_context: Arc::new(mess_context),
+            dsn: DsnRequest {
+                notify: Some(Notify { failure: true, ..Notify::default() }),
+                orcpt: Some("rfc822;o".into()),
+                ret: Some(Ret::Full),
+                envid: Some("e".into()),
+            },
+            smtputf8: true,
+            eight_bit: true,
+            size: 300,
+            generation: 2,
+            ..Envelope::default()
+        };
+        assert_eq!(Envelope::decode(&hex(ENVELOPE_1)), Ok(envelope.clone()));
+        let state = DeliveryState { retries: 1, attempts: 2, next_attempt: Time::from_secs(2), ..Default::default() };
+        assert_eq!(Summary::decode(&hex(SUMMARY_1)), Ok(envelope.summary(&state)));
+
         let state = [1, 3, 4, 0x40, 0x42, 0x0f, 0, 0, 0, 0, 0, 2, b'o', b'k'];
         let expected =
             DeliveryState { retries: 3, attempts: 4, next_attempt: Time::from_secs(1), last_reply: "ok".into() };
         assert_eq!(DeliveryState::decode(&state), Ok(expected));
     }
+
+    const ENVELOPE_1: &str = "01af3f08070605040302010200000000000000030000000000000040420f000000000002016106732e74657374016206722e\
+        7465737404c0000201dd090600000000000000000000000000000001190000000262310267310a726f7574652e7465737408\
+        7266633832323b6f01650001016b0176ac0202";
+    const SUMMARY_1: &str = "01000807060504030201020000000000000040420f000000000080841e00000000000102ac020262310267310a726f757465\
+        2e74657374599c87b70ff17947";
 }

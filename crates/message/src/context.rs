@@ -1,7 +1,7 @@
 //! A context: a small dictionary of byte strings that travels with a session (CONN) or a message (MESS).
 //!
 //! Entries keep their order of insertion, since dumps and logs print them; look-up is linear, which is the fastest for
-//! the dozen keys that contexts have. `len_max` bounds what a policy can pile up.
+//! the dozen keys that contexts have. Whoever lets a policy write into one bounds it by `octets`.
 
 use bytes::Bytes;
 use compact_str::CompactString;
@@ -55,6 +55,11 @@ impl Context {
 
     pub fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Octets of all keys and values.
+    pub fn octets(&self) -> usize {
+        self.entries.iter().map(|(key, value)| key.len() + value.len()).sum()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Bytes)> {

@@ -4,7 +4,7 @@
 //! commit; what changes afterwards (retries, next attempt, last reply) is its `DeliveryState`. `Summary` is the part
 //! that the queue holds in memory and that the spool's index keeps, so that a restart need not read every envelope.
 //!
-//! The binary form is documented in `docs/formats/spool.md` and versioned by the spool.
+//! The binary form is documented in `docs/formats/records.md`; `codec.rs` writes and reads it.
 
 use crate::context::Context;
 use crate::id::Id;
