@@ -7,7 +7,7 @@
 
 mod api;
 mod call;
-pub mod check;
+mod check;
 pub mod dialect;
 mod error;
 mod hooks;
@@ -22,6 +22,7 @@ mod userdata;
 mod watchdog;
 
 pub use call::Stats;
+pub use check::{Diagnostic, Severity, check_policy, check_source};
 pub use error::{HookError, LoadError, LoadErrors};
 pub use hooks::{HOOK_COUNT, Hook, HookCall, HookResult};
 pub use host::{Host, MessageHandle, Policy, SessionHandles};

@@ -22,6 +22,8 @@ pub struct Translated {
     pub helpers: Vec<&'static str>,
     /// Dotted names that begin with the global `msys`: what `check` looks up.
     pub mentions: Vec<Mention>,
+    /// Functions that were defined as `function a.name` or `function a:name`: `check` knows which of them mean to be hooks.
+    pub functions: Vec<Mention>,
 }
 
 /// A syntax error, in the words of Lua.
@@ -50,7 +52,7 @@ pub fn translate(source: &[u8]) -> Result<Translated, SyntaxError> {
     if !parsed.helpers.is_empty() {
         text.extend_from_slice(b"\nend");
     }
-    Ok(Translated { text, helpers: parsed.helpers, mentions: parsed.mentions })
+    Ok(Translated { text, helpers: parsed.helpers, mentions: parsed.mentions, functions: parsed.functions })
 }
 
 /// The beginning of the helpers' names: one that the source does not have.

@@ -21,6 +21,7 @@ pub(super) struct Parsed {
     pub edits: Edits,
     pub helpers: Vec<&'static str>,
     pub mentions: Vec<Mention>,
+    pub functions: Vec<Mention>,
 }
 
 pub(super) fn parse(source: &[u8], prefix: &str) -> Result<Parsed> {
@@ -39,6 +40,7 @@ pub(super) fn parse(source: &[u8], prefix: &str) -> Result<Parsed> {
         scopes: Scopes::default(),
         helpers: Vec::new(),
         mentions: Vec::new(),
+        functions: Vec::new(),
         depth: 0,
         method_follows: false,
     };
@@ -47,7 +49,7 @@ pub(super) fn parse(source: &[u8], prefix: &str) -> Result<Parsed> {
     if parser.token.kind != Kind::End {
         return Err(parser.expected("<eof>"));
     }
-    Ok(Parsed { edits: parser.edits, helpers: parser.helpers, mentions: parser.mentions })
+    Ok(Parsed { edits: parser.edits, helpers: parser.helpers, mentions: parser.mentions, functions: parser.functions })
 }
 
 /// How deep blocks, expressions and functions may nest, as in Lua (`LUAI_MAXCCALLS`).
@@ -67,6 +69,7 @@ struct Parser<'a> {
     scopes: Scopes,
     helpers: Vec<&'static str>,
     mentions: Vec<Mention>,
+    functions: Vec<Mention>,
     depth: usize,
     /// The next function body has a `self`.
     method_follows: bool,
@@ -384,15 +387,26 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// `a.b:c` after `function`.
-    fn resolve_function_name(&mut self, name: &str) -> Result<()> {
-        self.scopes.resolve(name);
-        while self.take(".")? {
-            self.name()?;
+    /// `a.b:c` after `function`, its first name being read.
+    fn resolve_function_name(&mut self, first: &str) -> Result<()> {
+        let origin = self.scopes.resolve(first);
+        let (mut path, place) = (first.to_owned(), (self.last_line, 0));
+        let mut last = None;
+        while self.is(".") || self.is(":") {
+            let method = self.is(":");
+            self.advance()?;
+            let (line, column) = (self.token.line, self.token.column);
+            let name = self.name()?;
+            path = format!("{path}.{name}");
+            last = Some(Mention { name, line, column, called: false });
+            if method {
+                self.method_follows = true;
+                break;
+            }
         }
-        if self.take(":")? {
-            self.name()?;
-            self.method_follows = true;
+        self.functions.extend(last);
+        if origin == Origin::Global && first == "msys" {
+            self.mention(Some(path), place, false);
         }
         Ok(())
     }
