@@ -80,7 +80,7 @@ where
         handler,
         input: Input::new(),
         out: Vec::with_capacity(512),
-        clock: Waits { timer, shutdown, started: now, idle_since: now, stopping: false, grace_end: None },
+        clock: Waits { timer, shutdown, started: now, stopping: false, grace_end: None },
         content_read_size: CONTENT_READ_SIZE,
         shutdown_grace: Duration::from_secs(options.shutdown_grace_s),
     };
@@ -109,8 +109,6 @@ struct Waits<'t> {
     timer: Pin<&'t mut Sleep>,
     shutdown: Pin<&'t mut WaitForCancellationFutureOwned>,
     started: Instant,
-    /// When the client's last byte came, or our last reply left.
-    idle_since: Instant,
     stopping: bool,
     grace_end: Option<Instant>,
 }
@@ -151,7 +149,6 @@ where
         let reply = self.handler.connected(&peer).await;
         self.machine.set_settings(self.handler.settings());
         self.machine.greet(reply, SystemTime::now(), &mut self.out);
-        self.clock.idle_since = Instant::now();
         Ok(())
     }
 
@@ -272,9 +269,7 @@ where
         // Whatever came with the command was said in clear, and is forgotten.
         self.input.clear();
         self.handler.reset();
-        self.handshake(config, Vec::new()).await?;
-        self.clock.idle_since = Instant::now();
-        Ok(())
+        self.handshake(config, Vec::new()).await
     }
 
     async fn authenticate(&mut self, action: Action) {
@@ -337,7 +332,8 @@ where
             COMMAND_READ_SIZE.max(self.input.unread().len() + COMMAND_READ_SIZE / 2)
         };
         let settings = self.machine.settings();
-        let idle = seconds(settings.idle_time_s).map(|idle| self.clock.idle_since + idle);
+        // From now on the server waits for the client: what hooks and disks took before does not count.
+        let idle = seconds(settings.idle_time_s).map(|idle| Instant::now() + idle);
         let session = seconds(settings.max_session_time_s).map(|time| self.clock.started + time);
         let deadline = [idle, session, self.clock.grace_end].into_iter().flatten().min();
         let buffer = self.input.room(room);
@@ -345,7 +341,6 @@ where
         match self.clock.until(read, deadline, true).await {
             Woken::Ready(Ok(0)) | Woken::Ready(Err(_)) => return Err(Ended::Aborted),
             Woken::Ready(Ok(count)) => {
-                self.clock.idle_since = Instant::now();
                 if in_content && count == room {
                     self.content_read_size = (room * 4).min(CONTENT_READ_SIZE_MAX);
                 }
@@ -381,18 +376,25 @@ where
         if self.out.is_empty() && self.transport.is_plain() {
             return Ok(()); // TLS may still hold a record that `meanwhile` could not send whole
         }
-        let timeout = seconds(self.machine.settings().idle_time_s).unwrap_or(WRITE_TIMEOUT);
-        let Driver { transport, out, clock, .. } = self;
-        let send = pin!(poll_fn(|cx| transport.poll_send(cx, out)));
-        let deadline = Instant::now() + timeout;
-        match clock.until(send, Some(deadline), false).await {
-            Woken::Ready(Ok(())) => {}
-            Woken::Ready(Err(_)) | Woken::Deadline | Woken::Shutdown => return Err(Ended::Aborted),
+        let Driver { transport, out, clock, machine, .. } = self;
+        let mut send = pin!(poll_fn(|cx| transport.poll_send(cx, out)));
+        // Mostly the socket takes it all, and neither clock nor timer is asked.
+        let sent = match poll_fn(|cx| Poll::Ready(send.as_mut().poll(cx))).await {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => {
+                let timeout = seconds(machine.settings().idle_time_s).unwrap_or(WRITE_TIMEOUT);
+                match clock.until(send, Some(Instant::now() + timeout), false).await {
+                    Woken::Ready(sent) => sent,
+                    Woken::Deadline | Woken::Shutdown => return Err(Ended::Aborted),
+                }
+            }
+        };
+        if sent.is_err() {
+            return Err(Ended::Aborted);
         }
         if self.out.capacity() > REPLIES_SIZE_MAX {
             self.out = Vec::with_capacity(512);
         }
-        self.clock.idle_since = deadline - timeout;
         Ok(())
     }
 

@@ -483,12 +483,22 @@ impl Machine {
     /// Refuses a command. A client that makes too many mistakes of protocol is sent away.
     fn refuse(&mut self, phase: Phase, reply: Reply, out: &mut Vec<u8>) -> Action {
         let mut reply = reply;
-        if matches!(reply.code, 500 | 501 | 502 | 504 | 555) {
-            self.protocol_errors = self.protocol_errors.saturating_add(1);
-            let max = self.settings.max_session_errors;
-            if max > 0 && self.protocol_errors > max {
-                reply = TOO_MANY_ERRORS.closing();
+        match reply.code {
+            500 | 501 | 502 | 504 | 555 => {
+                self.protocol_errors = self.protocol_errors.saturating_add(1);
+                let max = self.settings.max_session_errors;
+                if max > 0 && self.protocol_errors > max {
+                    reply = TOO_MANY_ERRORS.closing();
+                }
             }
+            // RCPT, DATA and BDAT out of order bring a message no nearer either.
+            503 => {
+                self.fruitless_commands = self.fruitless_commands.saturating_add(1);
+                if self.fruitless_commands > FRUITLESS_COMMANDS_MAX {
+                    reply = TOO_MANY_ERRORS.closing();
+                }
+            }
+            _ => {}
         }
         self.say(&reply, out);
         Action::Refused(phase, reply)

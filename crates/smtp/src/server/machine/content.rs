@@ -67,9 +67,6 @@ impl Machine {
             let reply = if self.capabilities.chunking { malformed } else { unknown };
             return Some(self.refuse(self.phase(), reply, out));
         };
-        if size == 0 && self.fruitless(out) {
-            return Some(Action::Refused(self.phase(), super::TOO_MANY_ERRORS.closing()));
-        }
         let refusal = match &self.transaction {
             _ if !self.capabilities.chunking => Some(unknown),
             None => Some(Reply::new(503, (5, 5, 1), "BDAT without MAIL FROM")),
@@ -82,6 +79,9 @@ impl Machine {
         if let Some(reply) = refusal {
             self.mode = Mode::EatChunk { left: size, phase: Some(self.phase()), reply };
             return None;
+        }
+        if size == 0 && self.fruitless(out) {
+            return Some(Action::Refused(self.phase(), super::TOO_MANY_ERRORS.closing()));
         }
         self.mode = Mode::Chunk { size, left: size, last };
         let first = self.transaction.as_ref().is_some_and(|transaction| matches!(transaction.content, Content::None));

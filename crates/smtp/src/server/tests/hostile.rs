@@ -49,7 +49,7 @@ fn mistakes_of_protocol_are_counted_and_others_are_not() {
 #[test]
 fn commands_that_bring_no_message_are_bounded() {
     let max = FRUITLESS_COMMANDS_MAX as usize;
-    for command in ["NOOP", "RSET", "VRFY x", "EHLO x", "HELP", "BDAT 0"] {
+    for command in ["NOOP", "RSET", "VRFY x", "EHLO x", "HELP", "BDAT 0", "DATA", "RCPT TO:<a@b>"] {
         let unlimited = Settings { max_session_errors: 0, ..with(&["CHUNKING"]) };
         let (replies, record) = session(Recorder::new(unlimited), &[&format!("{command}\r\n").repeat(max + 10)]);
         assert_eq!(replies.last().unwrap(), "421 too many errors", "{command}");
@@ -57,6 +57,12 @@ fn commands_that_bring_no_message_are_bounded() {
         assert_eq!(finals, max + 1, "{command}");
         assert_eq!(record.ended, Some(Ended::ByServer));
     }
+    // Chunks of nothing within a transaction.
+    let script = format!("MAIL FROM:<a@b>\r\nRCPT TO:<c@d>\r\n{}", "BDAT 0\r\n".repeat(max + 10));
+    assert_eq!(replies(with(&["CHUNKING"]), &script).last().unwrap(), "421 too many errors");
+    let mut refusing = Recorder::new(settings());
+    refusing.replies.insert("connected", crate::Reply::verbatim(554, "no service"));
+    assert_eq!(session(refusing, &[&"DATA\r\n".repeat(max + 10)]).0.len(), max + 1);
     // A message begins the count anew, and recipients are no part of it.
     let recipients = "RCPT TO:<d@e.f>\r\n".repeat(max + 10);
     let noops = "NOOP\r\n".repeat(max - 1);

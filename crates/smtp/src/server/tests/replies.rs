@@ -199,3 +199,23 @@ fn hooks_see_the_normal_form_of_a_command() {
     let (_, record) = session(Recorder::new(settings()), &[script]);
     assert_eq!(record.calls[1..], ["MAIL FROM:<A@B.C> size=10", "RCPT TO:<D@e.f>"]);
 }
+
+#[test]
+fn any_two_packets_give_the_same_session() {
+    let script = "EHLO x\r\nBOGUS\r\nMAIL FROM:<a@b.c> SIZE=9\r\nRCPT TO:<no@e.f>\r\nRCPT TO:<yes@e.f>\r\nDATA\r\ns: x\r\n\r\n\
+        ..\r\n.x\ny\r\n.\r\nRSET\r\nMAIL FROM:<>\r\nRCPT TO:<d@e.f>\r\nBDAT 5\r\n.\r\n.\rBDAT 3 LAST\r\n\nabAUTH LOGIN\r\n\
+        YW5u\r\n*\r\nQUIT\r\n";
+    let run = |pieces: &[&str]| {
+        let mut recorder = Recorder::new(with(&["ENHANCEDSTATUSCODES", "CHUNKING", "AUTH LOGIN"]));
+        recorder.replies.insert("rcpt:no", Reply::verbatim(550, "no"));
+        session(recorder, pieces)
+    };
+    let (whole, record) = run(&[script]);
+    assert_eq!(record.messages, [b"s: x\r\n\r\n.\r\nx\ny\r\n".to_vec(), b".\r\n.\r\nab".to_vec()]);
+    for split in 1..script.len() {
+        let (head, tail) = script.split_at(split);
+        assert_eq!(run(&[head, tail]), (whole.clone(), record.clone()), "split at {split}");
+    }
+    let single: Vec<&str> = script.split_inclusive(|_: char| true).collect();
+    assert_eq!(run(&single), (whole, record));
+}
