@@ -46,6 +46,14 @@ pub struct Committer {
     small_left: bool,
 }
 
+/// However the thread ends, nobody must wait for it for ever.
+impl Drop for Committer {
+    fn drop(&mut self) {
+        self.shared.inbox.close();
+        self.shared.jobs.push(Job::Stop);
+    }
+}
+
 /// The segment that is written to.
 struct Active {
     number: u32,
@@ -91,7 +99,6 @@ impl Committer {
             }
         }
         self.seal();
-        self.shared.jobs.push(Job::Stop);
     }
 
     fn process(&mut self, mut queue: VecDeque<Work>, small_due: bool, mut sync_due: bool) {

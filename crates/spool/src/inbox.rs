@@ -116,6 +116,15 @@ impl Inbox {
         }
     }
 
+    /// Nobody takes work any more: whoever waits is answered with `Closed`.
+    pub fn close(&self) {
+        let mut state = self.state.lock();
+        state.stopped = true;
+        let unanswered = std::mem::take(&mut state.work);
+        drop(state);
+        drop(unanswered);
+    }
+
     pub fn stop(&self) {
         self.state.lock().stop = true;
         self.changed.notify_one();

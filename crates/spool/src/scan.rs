@@ -97,8 +97,10 @@ impl<'a> Walk<'a> {
         is_valid(record, at).then_some(head)
     }
 
+    /// Whether this is the gap at the end of a batch, which may be shorter than a header.
     fn is_blank(&self, at: usize) -> bool {
-        self.data[at..at + HEAD as usize].iter().all(|&octet| octet == 0)
+        let block_end = (at + 1).next_multiple_of(BLOCK as usize);
+        self.data[at..block_end.min(at + HEAD as usize)].iter().all(|&octet| octet == 0)
     }
 
     fn mark_invalid(&mut self, range: Range<u32>) {

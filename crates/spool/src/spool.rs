@@ -58,6 +58,9 @@ impl Spool {
     /// # Errors
     /// `Full`, `Io`: nothing is stored. `TooLarge`, `DuplicateId`: the caller's fault.
     pub async fn commit(&self, mut messages: Vec<(Arc<Envelope>, Content)>) -> Result<Vec<SpoolKey>, SpoolError> {
+        if messages.is_empty() {
+            return Ok(Vec::new());
+        }
         self.spill(&mut messages).await?;
         let transaction = Transaction::commit(&messages)?;
         self.check_size(&transaction)?;
