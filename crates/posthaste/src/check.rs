@@ -10,7 +10,7 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     if let Some(file) = &args.file
         && file.extension().is_some_and(|extension| extension == "lua")
     {
-        return Ok(finish(ph_policy::check::check_policy(file).iter().map(ToString::to_string).collect(), file));
+        return Ok(finish(policy(file), file));
     }
     let Some(file) = args.file.clone().or_else(crate::server::find_config) else {
         println!("no configuration file: the built-in one is always valid");
@@ -55,11 +55,21 @@ pub fn policies(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     for script in &settings.scripts {
         match find_script(&script.source, &settings.search_folders()) {
-            Some(path) => problems.extend(ph_policy::check::check_policy(&path).iter().map(ToString::to_string)),
+            Some(path) => problems.extend(policy(&path)),
             None => problems.push(missing(script, &settings.search_folders())),
         }
     }
     problems
+}
+
+/// The errors of one script. What it will merely regret is told on stderr.
+fn policy(file: &Path) -> Vec<String> {
+    let (errors, warnings): (Vec<_>, Vec<_>) =
+        ph_policy::check_policy(file).into_iter().partition(|found| found.severity == ph_policy::Severity::Error);
+    for warning in warnings {
+        eprintln!("{warning}");
+    }
+    errors.iter().map(ToString::to_string).collect()
 }
 
 /// `dir.file` and `dir/file` are `dir/file.lua` in one of the folders.
@@ -95,6 +105,6 @@ pub fn dump(args: &CheckArgs) -> Result<ExitCode> {
             }
         },
     };
-    print!("{}", config.show());
+    print!("{}", config.text());
     Ok(ExitCode::SUCCESS)
 }

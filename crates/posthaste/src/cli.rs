@@ -32,8 +32,10 @@ pub enum Command {
                             paniclog.\n\nExample:\n  posthaste run --config /etc/posthaste/posthaste.conf")]
     Run(RunArgs),
     /// Check a configuration (with its policies) or one policy, and start nothing
-    #[command(after_help = "Exits with 1 and all errors, each with file, line and column, when something is wrong.\n\n\
-                            Examples:\n  posthaste check ecelerity.conf\n  posthaste check lua/policy.lua")]
+    #[command(
+        after_help = "Exits with 1 and all errors, each with file, line and column, when something is wrong.\n\n\
+                            Examples:\n  posthaste check ecelerity.conf\n  posthaste check lua/policy.lua"
+    )]
     Check(CheckArgs),
     /// Talk to a running server: one command, or a prompt with completion and history
     #[command(
@@ -44,10 +46,14 @@ pub enum Command {
     )]
     Console(ConsoleArgs),
     /// Run a receiving server that takes, delays, defers or refuses mail: for tests and benchmarks
-    #[command(after_help = "Example:\n  posthaste sink --listen 127.0.0.1:2526 --defer 'slow-*@*' --refuse '*@closed.example'")]
+    #[command(
+        after_help = "Example:\n  posthaste sink --listen 127.0.0.1:2526 --defer 'slow-*@*' --refuse '*@closed.example'"
+    )]
     Sink(ph_load::SinkArgs),
     /// Send generated mail to a server and measure it
-    #[command(after_help = "Example:\n  posthaste bench --to 127.0.0.1:2525 --sessions 50 --messages 20000 --size 10240")]
+    #[command(
+        after_help = "Example:\n  posthaste bench --to 127.0.0.1:2525 --sessions 50 --messages 20000 --size 10240"
+    )]
     Bench(ph_load::GeneratorArgs),
     /// Look into, export or import a spool while the server is stopped
     Spool(SpoolArgs),
@@ -61,7 +67,9 @@ pub enum Command {
     /// Start a whole mail world on this machine, send mail through it, and show what happened
     Demo(DemoArgs),
     /// Print a user's line for a file of `digest://` or `file://` users; the password is read from standard input
-    #[command(after_help = "Example:\n  echo secret | posthaste passwd --realm 'Momentum Console' admin >> console_passwd")]
+    #[command(
+        after_help = "Example:\n  echo secret | posthaste passwd --realm 'Momentum Console' admin >> console_passwd"
+    )]
     Passwd(PasswdArgs),
     /// Print the effective configuration
     DumpConfig(CheckArgs),
@@ -69,9 +77,7 @@ pub enum Command {
     Docs(DocsArgs),
     /// Print the completions for a shell
     #[command(after_help = "Example:\n  posthaste completions bash > /etc/bash_completion.d/posthaste")]
-    Completions {
-        shell: clap_complete::Shell,
-    },
+    Completions { shell: clap_complete::Shell },
 }
 
 #[derive(Args)]

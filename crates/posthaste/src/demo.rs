@@ -32,11 +32,17 @@ pub fn run(args: &DemoArgs) -> Result<()> {
 
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
     let sink = runtime.block_on(ph_load::sink::run(sink_options(&dir)))?;
-    println!("1. A sink stands for the rest of the world: it takes mail on {}, puts off what goes to *@slow.example", sink.address());
+    println!(
+        "1. A sink stands for the rest of the world: it takes mail on {}, puts off what goes to *@slow.example",
+        sink.address()
+    );
     println!("   (twice, then takes it), and refuses what goes to *@closed.example.");
 
     let server = Server::start(&dir, sink.address())?;
-    println!("2. Posthaste listens on {}. Its policy is examples/demo/lua/welcome.lua, forty lines of Lua.", server.smtp);
+    println!(
+        "2. Posthaste listens on {}. Its policy is examples/demo/lua/welcome.lua, forty lines of Lua.",
+        server.smtp
+    );
 
     let letters = Arc::new(letters::make(args.messages));
     println!("3. {} letters in {SESSIONS} sessions:\n", letters.len());

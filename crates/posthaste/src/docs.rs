@@ -7,21 +7,57 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 pub fn options(json: bool) -> String {
-    if json { ph_config::registry::to_json() } else { ph_config::registry::to_markdown() }
+    if json { pretty(&ph_config::registry::to_json()) } else { ph_config::registry::to_markdown() }
 }
 
 pub fn lua_api(json: bool) -> String {
-    if json { ph_policy::lua_api_json() } else { ph_policy::reference_markdown() }
+    if json { pretty(&ph_policy::lua_api_json()) } else { api_index() }
+}
+
+fn pretty(value: &serde_json::Value) -> String {
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}
+
+/// The tables of the API with their pages and functions.
+fn api_index() -> String {
+    let mut text = String::from(
+        "# The Lua API\n\nOne page for each table of functions. Editors that speak LuaLS take `posthaste.lua` beside this page.\n\n\
+         | table | functions |\n| --- | --- |\n",
+    );
+    for table in api_tables() {
+        text.push_str(&format!("| [{0}]({0}.md) | {1} |\n", table.0, table.1.join(", ")));
+    }
+    text
+}
+
+/// Every table with the names of its functions.
+fn api_tables() -> Vec<(String, Vec<String>)> {
+    let mut tables: Vec<(String, Vec<String>)> = Vec::new();
+    let listing = ph_policy::lua_api_json();
+    for row in listing.as_array().into_iter().flatten() {
+        let field = |name: &str| row[name].as_str().unwrap_or_default().to_owned();
+        let name = format!("`{}`", field("name"));
+        match tables.iter_mut().find(|(table, _)| *table == field("table")) {
+            Some((_, names)) if !names.contains(&name) => names.push(name),
+            Some(_) => {}
+            None => tables.push((field("table"), vec![name])),
+        }
+    }
+    tables
 }
 
 /// Every generated file with its text.
 pub fn pages() -> Result<Vec<(PathBuf, String)>> {
     let mut pages = vec![
         (PathBuf::from("configuration-options.md"), options(false)),
-        (PathBuf::from("api/README.md"), lua_api(false)),
+        (PathBuf::from("api/README.md"), api_index()),
         (PathBuf::from("api/posthaste.lua"), ph_policy::stubs()),
         (PathBuf::from("console.md"), ph_admin::reference_markdown()),
     ];
+    for (table, _) in api_tables() {
+        let page = ph_policy::reference_markdown(&table).unwrap_or_default();
+        pages.push((PathBuf::from(format!("api/{table}.md")), page));
+    }
     pages.extend(ph_eventlog::pages::all().into_iter().map(|(name, text)| (Path::new("formats").join(name), text)));
     let command = Cli::command();
     let mut page = Vec::new();

@@ -50,7 +50,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Check(args) => return check::run(&args),
         Command::Console(args) => return console::run(&args),
         Command::Sink(args) => ph_load::run_sink(args)?,
-        Command::Bench(args) => return Ok(if ph_load::run_generator(args)? { ExitCode::SUCCESS } else { ExitCode::FAILURE }),
+        Command::Bench(args) => {
+            return Ok(if ph_load::run_generator(args)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+        }
         Command::Spool(args) => return spool::run(args.action),
         Command::Options(args) => print!("{}", docs::options(args.json)),
         Command::LuaApi(args) => print!("{}", docs::lua_api(args.json)),

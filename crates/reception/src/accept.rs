@@ -95,8 +95,7 @@ fn prepare(inbound: &Inbound, message: &Message, mut content: Content) -> Result
     if repaired.date_added {
         inbound.session.state.lock().mess.set("rfc2822_date_missing", "1");
     }
-    envelope.eight_bit |=
-        !content.head().is_ascii() || content.body().memory().is_some_and(|body| !body.is_ascii());
+    envelope.eight_bit |= !content.head().is_ascii() || content.body().memory().is_some_and(|body| !body.is_ascii());
     if scope.trace_headers {
         content.remove_header("Return-Path");
         let mut block = Vec::with_capacity(512);

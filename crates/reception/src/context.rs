@@ -102,7 +102,8 @@ pub fn set_by_client(session: &Session, key: &str, value: &[u8], trusted: bool) 
 pub fn dump(session: &Session) -> Vec<String> {
     let state = session.state.lock();
     let line = |kind: &str, key: &str, value: &[u8]| {
-        let text: String = String::from_utf8_lossy(value).chars().map(|c| if c.is_control() { '?' } else { c }).collect();
+        let text: String =
+            String::from_utf8_lossy(value).chars().map(|c| if c.is_control() { '?' } else { c }).collect();
         format!("[{kind}] {key} {text}")
     };
     let conn = state.conn.iter().map(|(key, value)| line("connection", key, value));

@@ -300,7 +300,8 @@ impl Inbound {
             domain => domain,
         };
         let notify = command.notify.map(|(success, failure, delay)| Notify { success, failure, delay });
-        let mut dsn = self.transaction.as_ref().map(|t| t.message.state.lock().envelope.dsn.clone()).unwrap_or_default();
+        let mut dsn =
+            self.transaction.as_ref().map(|t| t.message.state.lock().envelope.dsn.clone()).unwrap_or_default();
         dsn.notify = notify;
         dsn.orcpt = command.orcpt.as_deref().map(Into::into);
         Recipient { mailbox: Mailbox { local: command.local.as_str().into(), domain: domain.into() }, dsn }

@@ -39,9 +39,28 @@ pub(crate) async fn bind(generation: &Generation, message: &Arc<Message>) {
         envelope.binding_group = "default".into();
     }
     if envelope.routing_domain.is_none()
-        && let Some(gateway) = generation.gateway(&envelope.binding_group, &envelope.binding, &envelope.recipient.domain)
+        && let Some(gateway) =
+            generation.gateway(&envelope.binding_group, &envelope.binding, &envelope.recipient.domain)
     {
         envelope.routing_domain = Some((&*gateway).into());
+    }
+}
+
+impl Reception {
+    /// The envelope of a queued message after its set_binding hooks ran once more: the console's `rebind`.
+    pub async fn bind_again(&self, envelope: &Envelope, content: &Content) -> Envelope {
+        let generation = self.generation.load_full();
+        let unbound =
+            Envelope { binding: "".into(), binding_group: "".into(), routing_domain: None, ..envelope.clone() };
+        let message = Message::new(unbound, Some(content.clone()));
+        bind(&generation, &message).await;
+        let state = message.state.lock();
+        state.envelope.clone()
+    }
+
+    /// What went wrong with certificates and keys since the last call.
+    pub fn take_tls_messages(&self) -> Vec<String> {
+        self.scopes.take_tls_messages()
     }
 }
 
@@ -64,10 +83,8 @@ pub(crate) async fn finally(
             Ok(_) | Err(_) => return Err(Reply::verbatim(451, "4.3.0 Transient failure")),
         }
     }
-    let rest = [
-        HookCall::CoreFinalValidation { message, session },
-        HookCall::CorePostFinalValidation { message, session },
-    ];
+    let rest =
+        [HookCall::CoreFinalValidation { message, session }, HookCall::CorePostFinalValidation { message, session }];
     for call in rest {
         if policy.has(call.hook()) {
             policy.call(&call).await.map_err(|_| Reply::verbatim(451, "4.3.0 Transient failure"))?;

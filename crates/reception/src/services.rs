@@ -23,7 +23,7 @@ const ROUTES_MAX: usize = 65_536;
 /// A configuration and the policy that was loaded with it: swapped together, so that no session sees half a reload.
 pub struct Generation {
     pub config: Arc<Config>,
-    pub policy: Policy,
+    pub policy: Arc<Policy>,
     pub hostname: Arc<str>,
     routes: Mutex<HashMap<RouteKey, Arc<DomainRoute>>>,
 }
@@ -37,7 +37,7 @@ struct DomainRoute {
 }
 
 impl Generation {
-    pub fn new(config: Arc<Config>, policy: Policy) -> Arc<Generation> {
+    pub fn new(config: Arc<Config>, policy: Arc<Policy>) -> Arc<Generation> {
         let hostname = config.global().get(&opt::HOSTNAME);
         Arc::new(Generation { config, policy, hostname, routes: Mutex::default() })
     }
@@ -98,6 +98,7 @@ pub struct Parts {
     pub log: EventLog,
     pub clock: Clock,
     pub ids: Arc<IdSource>,
+    pub sessions: Arc<Sessions>,
     pub shutdown: CancellationToken,
 }
 
@@ -110,7 +111,7 @@ impl Reception {
             log: parts.log,
             clock: parts.clock,
             ids: parts.ids,
-            sessions: Arc::default(),
+            sessions: parts.sessions,
             scopes: Scopes::default(),
             users: Users::default(),
             shutdown: parts.shutdown,

@@ -114,6 +114,13 @@ pub struct Pending {
     kind: PendingKind,
 }
 
+impl Pending {
+    /// Made by reading the files anew; policies are then read anew too. An online change leaves them as they run.
+    pub fn is_reload(&self) -> bool {
+        matches!(self.kind, PendingKind::Reload)
+    }
+}
+
 enum PendingKind {
     Changes { changes: Vec<Change>, from_scratch: bool },
     Reload,

@@ -8,7 +8,8 @@ pub struct Letter {
 }
 
 const PEOPLE: [&str; 10] = ["ada", "bela", "chidi", "dora", "emil", "farah", "goran", "hana", "ivo", "jun"];
-const DOMAINS: [&str; 6] = ["gmail.example", "outlook.example", "web.example", "uni.example", "post.example", "corp.example"];
+const DOMAINS: [&str; 6] =
+    ["gmail.example", "outlook.example", "web.example", "uni.example", "post.example", "corp.example"];
 
 /// `count` letters in a fixed mixture, so that two runs show the same.
 pub fn make(count: u32) -> Vec<Letter> {
@@ -26,7 +27,9 @@ fn letter(at: u32) -> Letter {
         13 => build(at, "orders@shop.example", &format!("nobody@{domain}"), "Your order is on its way", RECEIPT),
         17 => build(at, "orders@shop.example", &to, "[test] please ignore", "A test.\n"),
         even if even % 2 == 0 => build(at, "news@shop.example", &to, "Newsletter: autumn at the shop", NEWS),
-        1 | 5 | 9 => build(at, "login@shop.example", &to, "Your code", "Your code is 402117. It is good for ten minutes.\n"),
+        1 | 5 | 9 => {
+            build(at, "login@shop.example", &to, "Your code", "Your code is 402117. It is good for ten minutes.\n")
+        }
         _ => build(at, "orders@shop.example", &to, "Your order is on its way", RECEIPT),
     }
 }

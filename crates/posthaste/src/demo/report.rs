@@ -46,7 +46,10 @@ pub fn show(dir: &Path, server: &Server, tally: &Tally, sink: &ph_load::SinkHand
     let log = std::fs::read_to_string(dir.join("mainlog.ec")).unwrap_or_default();
     let counts = Counts::of(&log);
     println!("\n4. What happened");
-    println!("   refused while it was spoken  {:4}   (the sender was told at once, nothing was stored)", tally.refused.load(Ordering::Relaxed));
+    println!(
+        "   refused while it was spoken  {:4}   (the sender was told at once, nothing was stored)",
+        tally.refused.load(Ordering::Relaxed)
+    );
     for refusal in tally.refusals.lock().iter() {
         println!("                                       {refusal}");
     }
@@ -54,7 +57,10 @@ pub fn show(dir: &Path, server: &Server, tally: &Tally, sink: &ph_load::SinkHand
     println!("   thrown away by the policy    {:4}   (subject [test])", counts.discarded(dir));
     println!("   delivered                    {:4}   (the sink has {})", counts.delivered, sink.stats().messages);
     println!("   put off, then tried again    {:4}   attempts (slow.example)", counts.deferrals);
-    println!("   bounced                      {:4}   (closed.example; {} reports went back to the senders)", counts.failed, counts.reports);
+    println!(
+        "   bounced                      {:4}   (closed.example; {} reports went back to the senders)",
+        counts.failed, counts.reports
+    );
 
     println!("\n   One record of each kind from mainlog.ec:");
     for kind in ["@R@", "@D@", "@T@", "@P@"] {

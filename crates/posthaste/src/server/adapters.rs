@@ -3,20 +3,22 @@
 //! A policy is loaded before reception exists (its hooks need the policy), so reception is reached through a cell that is
 //! filled once, right after.
 
+use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use ph_config::{Config, options as opt};
+use ph_config::{BindingDecl, Config, options as opt};
+use ph_delivery::DeliveryHandle;
 use ph_eventlog::{Clock, EventLog, Level, Subsystem};
 use ph_message::{Content, Envelope, Id, IdSource};
-use ph_policy::{Inject, Log, LogLevel, Options, Routes, Services, SessionCounts};
-use ph_queue::Queue;
-use ph_reception::{Reception, Sessions};
+use ph_policy::{Hook, Inject, Log, LogLevel, Message, Options, Policy, Routes, Services, SessionCounts};
+use ph_queue::{Queue, QueueRef};
+use ph_reception::{Generation, InjectError, Reception, Sessions};
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
 /// What one configuration generation's policy gets.
 pub fn services(
-    config: Arc<Config>,
+    config: &Arc<ArcSwap<Config>>,
     log: &EventLog,
     clock: &Clock,
     ids: &Arc<IdSource>,
@@ -31,7 +33,7 @@ pub fn services(
         sessions: Arc::new(Counts(sessions.clone())),
         routes: Arc::new(Bindings { config: config.clone(), queue: queue.clone() }),
         inject: Arc::new(Injector(reception.clone())),
-        options: Arc::new(Values(config)),
+        options: Arc::new(Values(config.clone())),
     }
 }
 
@@ -82,21 +84,25 @@ impl SessionCounts for Counts {
 }
 
 struct Bindings {
-    config: Arc<Config>,
+    config: Arc<ArcSwap<Config>>,
     queue: Queue,
 }
 
 impl Routes for Bindings {
     fn binding(&self, name: &str) -> Option<String> {
-        self.config.bindings().iter().find(|binding| *binding.name == *name).map(|binding| binding.group.to_string())
+        let config = self.config.load();
+        config.bindings().iter().find(|binding| *binding.name == *name).map(|binding| binding.group.to_string())
     }
 
     /// Random by weight among the bindings that are not suspended; among all when all are.
     fn choose(&self, group: &str) -> Option<String> {
-        let members: Vec<_> = self.config.bindings().iter().filter(|binding| *binding.group == *group).collect();
-        let open: Vec<_> = members.iter().copied().filter(|b| !self.queue.is_suspended(&b.group, &b.name)).collect();
+        let config = self.config.load();
+        let members: Vec<_> = config.bindings().iter().filter(|binding| *binding.group == *group).collect();
+        let is_open =
+            |binding: &&BindingDecl| self.queue.suspension(&QueueRef::new(&binding.group, &binding.name, "")).is_none();
+        let open: Vec<_> = members.iter().copied().filter(is_open).collect();
         let candidates = if open.is_empty() { members } else { open };
-        let weight = |name: &str| self.config.sending(group, name, "").get(&opt::BINDING_WEIGHT).max(0).unsigned_abs();
+        let weight = |name: &str| config.sending(group, name, "").get(&opt::BINDING_WEIGHT).max(0).unsigned_abs();
         let weights: Vec<u64> = candidates.iter().map(|binding| weight(&binding.name)).collect();
         let total: u64 = weights.iter().sum();
         let mut draw = random_below(if total == 0 { candidates.len() as u64 } else { total });
@@ -112,12 +118,12 @@ impl Routes for Bindings {
 
     fn gateway(&self, binding: &str, domain: &str) -> Option<String> {
         let group = self.binding(binding)?;
-        self.config.sending(&group, binding, domain).get(&opt::GATEWAY).map(|gateway| gateway.to_string())
+        self.config.load().sending(&group, binding, domain).get(&opt::GATEWAY).map(|gateway| gateway.to_string())
     }
 
     fn delivery_method(&self, binding: &str, domain: &str) -> String {
         let group = self.binding(binding).unwrap_or_else(|| "default".to_owned());
-        self.config.sending(&group, binding, domain).get(&opt::DELIVERY_METHOD).to_string()
+        self.config.load().sending(&group, binding, domain).get(&opt::DELIVERY_METHOD).to_string()
     }
 }
 
@@ -141,10 +147,73 @@ impl Inject for Injector {
     }
 }
 
-struct Values(Arc<Config>);
+struct Values(Arc<ArcSwap<Config>>);
 
 impl Options for Values {
     fn hostname(&self) -> String {
-        self.0.global().get(&opt::HOSTNAME).to_string()
+        self.0.load().global().get(&opt::HOSTNAME).to_string()
+    }
+}
+
+/// The policy of the present generation, for delivery.
+pub struct PresentPolicy(pub Arc<Reception>);
+
+struct Held(Arc<Generation>);
+
+impl ph_delivery::HasPolicy for Held {
+    fn policy(&self) -> &Policy {
+        &self.0.policy
+    }
+}
+
+impl ph_delivery::Policies for PresentPolicy {
+    fn with_any(&self, hooks: &[Hook]) -> Option<Arc<dyn ph_delivery::HasPolicy>> {
+        let present = self.0.generation.load();
+        let has_one = hooks.iter().any(|hook| present.policy.has(*hook));
+        has_one.then(|| Arc::new(Held(present.clone())) as Arc<dyn ph_delivery::HasPolicy>)
+    }
+}
+
+/// Reports of delivery come in as internal mail.
+pub struct Reports(pub Arc<Reception>);
+
+impl ph_delivery::Inject for Reports {
+    fn inject(&self, envelope: Envelope, content: Content) -> ph_delivery::Injecting {
+        let reception = self.0.clone();
+        Box::pin(async move {
+            let recipient = envelope.recipient.clone();
+            match reception.inject(envelope, content, &[recipient]).await {
+                Ok(ids) => ids
+                    .first()
+                    .copied()
+                    .ok_or_else(|| ph_delivery::InjectError::Refused("discarded by policy".to_owned())),
+                Err(error @ (InjectError::Spool(_) | InjectError::ShuttingDown)) => {
+                    Err(ph_delivery::InjectError::Later(error.to_string()))
+                }
+                Err(error) => Err(ph_delivery::InjectError::Refused(error.to_string())),
+            }
+        })
+    }
+}
+
+/// Reports about recipients that a policy refused after the client had its `250`.
+pub struct Refusals {
+    pub delivery: DeliveryHandle,
+    pub runtime: tokio::runtime::Handle,
+    pub log: EventLog,
+}
+
+impl ph_reception::Bouncer for Refusals {
+    fn bounce(&self, message: &Message, reply: &ph_smtp::Reply) {
+        let state = message.state.lock();
+        let Some(content) = state.content.clone() else { return };
+        let envelope = state.envelope.clone();
+        let (delivery, log) = (self.delivery.clone(), self.log.clone());
+        let reply = format!("{} {}", reply.code, reply.text);
+        self.runtime.spawn(async move {
+            if let Err(reason) = delivery.bounce_refused(&envelope, &content, &reply).await {
+                log.panic(Level::Error, Subsystem::Generic, &format!("no report about {}: {reason}", envelope.id));
+            }
+        });
     }
 }

@@ -61,8 +61,7 @@ fn debug_flags(config: &Config) -> DebugFlags {
 
 fn throttle(global: &Scope<'_>) -> Option<DebugThrottle> {
     let messages_max = u32::try_from(global.get(&opt::DEBUG_THROTTLE_MAX_NUM_SAME_MESSAGE)).unwrap_or(0);
-    (messages_max > 0)
-        .then(|| DebugThrottle { messages_max, period_s: global.get(&opt::DEBUG_THROTTLE_PERIOD_SECS) })
+    (messages_max > 0).then(|| DebugThrottle { messages_max, period_s: global.get(&opt::DEBUG_THROTTLE_PERIOD_SECS) })
 }
 
 fn target(path: &str, mode: u32) -> Option<Target> {
@@ -115,9 +114,8 @@ fn bounce_logger(scope: &Scope<'_>, name: String, is_custom: bool) -> BounceLogg
 
 fn custom_logger(scope: &Scope<'_>, name: String) -> CustomLogger {
     let text = |option: &Opt<Option<Arc<str>>>| scope.get(option).map(|text| text.to_string());
-    let file = |path: &Opt<Option<Arc<str>>>, mode: &Opt<u32>| {
-        scope.get(path).and_then(|path| target(&path, scope.get(mode)))
-    };
+    let file =
+        |path: &Opt<Option<Arc<str>>>, mode: &Opt<u32>| scope.get(path).and_then(|path| target(&path, scope.get(mode)));
     let stage = |format: &Opt<Option<Arc<str>>>, path: &Opt<Option<Arc<str>>>, mode: &Opt<u32>| CustomStage {
         format: text(format),
         file: file(path, mode),

@@ -4,7 +4,9 @@
 //! user, recover the spool, load the policy, and only then take and send mail. A failure before that costs nothing.
 
 mod adapters;
+mod control;
 mod logs;
+mod memory;
 mod pidfile;
 mod signals;
 mod view;
@@ -12,22 +14,25 @@ mod view;
 use crate::cli::{RunArgs, Service};
 use crate::{check, privileges};
 use adapters::ReceptionCell;
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
-use ph_admin::{Admin, AdminParts};
-use ph_config::{Config, options as opt};
+use control::ControlListeners;
+use parking_lot::Mutex;
+use ph_admin::{Configuration, ControlServer, QueueAdapter};
+use ph_config::{Config, ConfigEditor, Pending, options as opt};
 use ph_delivery::{Delivery, DeliveryHandle, DeliveryServices};
 use ph_dns::Resolver;
 use ph_eventlog::{Clock, EventLog, Level, Subsystem};
 use ph_message::IdSource;
 use ph_policy::Policy;
-use ph_queue::Queue;
-use ph_reception::{Generation, Listeners, Reception, Sessions};
+use ph_queue::{Queue, Taken};
+use ph_reception::{Generation, Listeners, Parts, Reception, Sessions};
 use ph_spool::{Spool, SpoolOptions};
 use pidfile::PidFile;
+use signals::{Asked, Signals};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -65,12 +70,12 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     raise_descriptor_limit(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
-        let server = Server::start(args, path, config, identity, pidfile_path).await?;
-        server.serve().await
+        let core = Core::start(args, path, config, identity, pidfile_path).await?;
+        core.serve().await
     })
 }
 
-fn find_config() -> Option<PathBuf> {
+pub fn find_config() -> Option<PathBuf> {
     CONFIG_PATHS.iter().map(PathBuf::from).find(|path| path.exists())
 }
 
@@ -107,21 +112,432 @@ fn raise_descriptor_limit(config: &Config) {
     }
 }
 
+/// What the policy host reads from a configuration.
+pub fn policy_settings(config: &Config) -> ph_policy::Settings {
+    let global = config.global();
+    let scriptlet = config.module("scriptlet", None);
+    let percent = |option: &ph_config::Opt<i64>| {
+        let value = scriptlet.as_ref().map_or(200, |scope| scope.get(option));
+        u32::try_from(value).unwrap_or(200)
+    };
+    let seconds = |option: &ph_config::Opt<u64>| Duration::from_secs(global.get(option));
+    let script = |declared: ph_config::ScriptDecl| ph_policy::Script {
+        name: declared.name.to_string(),
+        source: declared.source.to_string(),
+        place: declared.place.to_string(),
+    };
+    ph_policy::Settings {
+        scripts: config.scripts().into_iter().map(script).collect(),
+        folder: config.source_dir().map(Path::to_owned),
+        hook_cpu_limit: seconds(&opt::HOOK_CPU_LIMIT),
+        load_cpu_limit: seconds(&opt::LOAD_CPU_LIMIT),
+        again_limit: seconds(&opt::HOOK_AGAIN_LIMIT),
+        memory_limit: usize::try_from(global.get(&opt::LUA_MEMORY_LIMIT)).unwrap_or(usize::MAX),
+        phase_check: match &*global.get(&opt::LUA_PHASE_CHECK) {
+            "error" => ph_policy::PhaseCheck::Error,
+            "off" => ph_policy::PhaseCheck::Off,
+            _ => ph_policy::PhaseCheck::Warn,
+        },
+        on_error: match &*global.get(&opt::ON_ERROR) {
+            "tempfail" => ph_policy::OnError::Tempfail,
+            "continue" => ph_policy::OnError::Continue,
+            _ => ph_policy::OnError::Close,
+        },
+        gc_pause: percent(&opt::GC_PAUSE),
+        gc_step_multiplier: percent(&opt::GC_STEPMUL),
+        pcre_match_limit: u32::try_from(global.get(&opt::PCRE_MATCH_LIMIT)).unwrap_or(u32::MAX),
+        pcre_cache_size: usize::try_from(global.get(&opt::PCRE_CACHE_SIZE)).unwrap_or(100),
+        readfile_size_max: global.get(&opt::READFILE_SIZE_MAX),
+    }
+}
+
 /// Everything that runs.
-struct Server {
+pub struct Core {
     path: Option<PathBuf>,
+    debug: bool,
     config: Arc<ArcSwap<Config>>,
     log: EventLog,
     clock: Clock,
     ids: Arc<IdSource>,
+    sessions: Arc<Sessions>,
     spool: Spool,
     queue: Queue,
     resolver: Resolver,
     cell: ReceptionCell,
     reception: Arc<Reception>,
-    listeners: parking_lot::Mutex<Listeners>,
-    delivery: Option<DeliveryHandle>,
-    admin: Admin,
+    delivery: OnceLock<DeliveryHandle>,
+    listeners: Mutex<Listeners>,
+    control_listeners: Mutex<ControlListeners>,
+    control: OnceLock<ControlServer>,
+    services: OnceLock<Arc<ph_admin::Services>>,
+    configuration: OnceLock<Arc<Configuration>>,
+    runtime: tokio::runtime::Handle,
     stop: CancellationToken,
     _pidfile: Option<PidFile>,
+}
+
+/// Puts configurations into force for the console. Weak: the core owns the console.
+struct Applier(Weak<Core>);
+
+impl ph_admin::Apply for Applier {
+    fn apply<'a>(
+        &'a self,
+        config: &'a Arc<Config>,
+        pending: Option<&'a Pending>,
+    ) -> ph_admin::Later<'a, Result<(), String>> {
+        Box::pin(async move {
+            let core = self.0.upgrade().ok_or("the server is ending")?;
+            // Scripts are read again by a reload only; an online change leaves them as they run.
+            core.take_up(config.clone(), pending.is_none_or(Pending::is_reload)).await
+        })
+    }
+}
+
+impl Core {
+    async fn start(
+        args: &RunArgs,
+        path: Option<PathBuf>,
+        config: Arc<Config>,
+        identity: privileges::Identity,
+        pidfile_path: Option<PathBuf>,
+    ) -> Result<Arc<Core>> {
+        let bound = match args.without.contains(&Service::Esmtp) {
+            true => Vec::new(),
+            false => ph_reception::bind(&config, &Listeners::default())?,
+        };
+        let bound_control = control::bind(&config, &ControlListeners::default())?;
+        let clock = Clock::system();
+        let log_settings = logs::settings(&config, &clock, args.debug);
+        make_folders(&log_settings, &identity)?;
+        let log = EventLog::open(log_settings);
+        for fault in log.faults() {
+            eprintln!("posthaste: {fault}");
+        }
+        let pidfile = pidfile_path.as_deref().map(PidFile::write).transpose()?;
+        let spool_dir = PathBuf::from(&*config.global().get(&opt::SPOOLBASE));
+        std::fs::create_dir_all(&spool_dir).with_context(|| format!("cannot make {}", spool_dir.display()))?;
+        privileges::own(&identity, &spool_dir)?;
+        privileges::drop_to(&identity)?;
+        if identity == privileges::Identity::StayRootOnLoopback {
+            eprintln!("posthaste: running as root, which only loopback listeners allow: add a user 'posthaste'");
+        }
+        for warning in config.relay_warnings() {
+            log.panic(Level::Warning, Subsystem::Generic, &warning.to_string());
+        }
+
+        let shared_config = Arc::new(ArcSwap::from(config.clone()));
+        let queue = Queue::new(shared_config.clone(), clock.clone());
+        let (spool, report) = open_spool(&config, spool_dir, &queue).await?;
+        log.panic(Level::Notice, Subsystem::Generic, &report);
+        let ids = Arc::new(IdSource::new(std::process::id(), spool.id_floor()));
+        let sessions = Arc::<Sessions>::default();
+        let cell = ReceptionCell::default();
+        let services = adapters::services(&shared_config, &log, &clock, &ids, &sessions, &queue, &cell);
+        let policy = Arc::new(Policy::load(services, policy_settings(&config)).await?);
+        let stop = CancellationToken::new();
+        let reception = Reception::new(Parts {
+            generation: Generation::new(config.clone(), policy),
+            spool: spool.clone(),
+            queue: queue.clone(),
+            log: log.clone(),
+            clock: clock.clone(),
+            ids: ids.clone(),
+            sessions: sessions.clone(),
+            shutdown: stop.clone(),
+        });
+        cell.fill(&reception);
+        let core = Arc::new(Core {
+            path,
+            debug: args.debug,
+            resolver: resolver(&config),
+            config: shared_config,
+            log,
+            clock,
+            ids,
+            sessions,
+            spool,
+            queue,
+            cell,
+            reception,
+            delivery: OnceLock::new(),
+            listeners: Mutex::default(),
+            control_listeners: Mutex::default(),
+            control: OnceLock::new(),
+            services: OnceLock::new(),
+            configuration: OnceLock::new(),
+            runtime: tokio::runtime::Handle::current(),
+            stop,
+            _pidfile: pidfile,
+        });
+        core.open_console(bound_control);
+        announce(&bound);
+        core.listeners.lock().start(&core.reception, bound);
+        if !args.without.contains(&Service::Queue) {
+            core.deliver();
+        }
+        core.watch();
+        Ok(core)
+    }
+
+    /// The control channel answers from here on.
+    fn open_console(self: &Arc<Self>, bound: Vec<control::Bound>) {
+        let weak = Arc::downgrade(self);
+        let editor = ConfigEditor::new(self.config.load_full(), self.path.as_deref());
+        let configuration = Arc::new(Configuration::new(editor, Arc::new(Applier(weak.clone()))));
+        let worker = Arc::new(view::Worker(weak.clone()));
+        let queues = QueueAdapter::new(self.queue.clone(), self.spool.clone(), worker, self.clock.clone());
+        let services = Arc::new(ph_admin::Services {
+            log: self.log.clone(),
+            clock: self.clock.clone(),
+            queues: Arc::new(queues),
+            configuration: configuration.clone(),
+            server: Arc::new(view::View(weak)),
+        });
+        let (config, log) = (self.config.clone(), self.log.clone());
+        let server =
+            ControlServer::new(services.clone(), move |listen, client| control::access(&config, &log, listen, client));
+        self.control_listeners.lock().start(bound, &server, &services);
+        let _ = self.control.set(server);
+        let _ = self.services.set(services);
+        let _ = self.configuration.set(configuration);
+    }
+
+    /// Mail leaves from here on.
+    fn deliver(self: &Arc<Self>) {
+        let delivery = Delivery::start(DeliveryServices {
+            config: self.config.clone(),
+            policy: Some(Arc::new(adapters::PresentPolicy(self.reception.clone()))),
+            queue: self.queue.clone(),
+            spool: self.spool.clone(),
+            log: self.log.clone(),
+            clock: self.clock.clone(),
+            ids: self.ids.clone(),
+            lookup: Arc::new(self.resolver.clone()),
+            inject: Arc::new(adapters::Reports(self.reception.clone())),
+        });
+        self.reception.set_bouncer(Arc::new(adapters::Refusals {
+            delivery: delivery.clone(),
+            runtime: self.runtime.clone(),
+            log: self.log.clone(),
+        }));
+        let _ = self.delivery.set(delivery);
+    }
+
+    pub fn delivery(&self) -> Option<DeliveryHandle> {
+        self.delivery.get().cloned()
+    }
+
+    /// What is looked after once a second: memory, orphans of a reload, certificates, the service manager's watchdog.
+    fn watch(self: &Arc<Self>) {
+        let weak = Arc::downgrade(self);
+        let available = memory::available_bytes();
+        self.runtime.spawn(async move {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                let Some(core) = weak.upgrade() else { return };
+                let hwm = u64::try_from(core.config.load().global().get(&opt::MEMORY_HWM)).unwrap_or(100);
+                let limit = available.map(|bytes| bytes / 100 * hwm);
+                core.reception.set_overloaded(limit.is_some_and(|limit| memory::resident_bytes() > limit));
+                for message in core.reception.take_tls_messages() {
+                    core.log.panic(Level::Warning, Subsystem::Ssl, &message);
+                }
+                core.report_orphans();
+                let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+            }
+        });
+    }
+
+    fn report_orphans(&self) {
+        for orphan in self.queue.orphans() {
+            let text = format!(
+                "binding {}/{} is not configured any more: {} messages moved to the default binding",
+                orphan.group, orphan.binding, orphan.moved
+            );
+            self.log.panic(Level::Warning, Subsystem::Generic, &text);
+        }
+    }
+
+    /// Until a signal or the console ends it.
+    async fn serve(self: Arc<Self>) -> Result<ExitCode> {
+        let mut signals = Signals::install()?;
+        println!("ready");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        loop {
+            let asked = tokio::select! {
+                asked = signals.next() => asked,
+                () = self.stop.cancelled() => Asked::Stop,
+            };
+            match asked {
+                Asked::Stop => break,
+                Asked::Reload => self.reload().await,
+                Asked::Dump => self.dump(),
+            }
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+        tokio::select! {
+            () = self.drain() => Ok(ExitCode::SUCCESS),
+            () = signals.next_stop() => {
+                self.log.flush();
+                Ok(ExitCode::FAILURE)
+            }
+        }
+    }
+
+    /// SIGHUP: logs are reopened, configuration and policies read anew: all of it takes effect, or nothing and a reason.
+    async fn reload(&self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+        self.log.reopen();
+        let Some(configuration) = self.configuration.get() else { return };
+        match configuration.reload(None).await {
+            Ok(text) => self.log.panic(Level::Notice, Subsystem::Generic, text.trim_end()),
+            Err(reason) => self.log.panic(Level::Error, Subsystem::Generic, reason.trim_end()),
+        }
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+    }
+
+    /// Makes a configuration the one in force.
+    async fn take_up(&self, config: Arc<Config>, scripts_too: bool) -> Result<(), String> {
+        let present = self.reception.generation.load_full();
+        let policy = if scripts_too {
+            let problems = check::policies(&config);
+            if !problems.is_empty() {
+                return Err(problems.join("\n"));
+            }
+            let services = adapters::services(
+                &self.config,
+                &self.log,
+                &self.clock,
+                &self.ids,
+                &self.sessions,
+                &self.queue,
+                &self.cell,
+            );
+            Arc::new(Policy::load(services, policy_settings(&config)).await.map_err(|error| error.to_string())?)
+        } else {
+            present.policy.clone()
+        };
+        let bound = ph_reception::bind(&config, &self.listeners.lock()).map_err(|error| error.to_string())?;
+        let bound_control =
+            control::bind(&config, &self.control_listeners.lock()).map_err(|error| format!("{error:#}"))?;
+        // From here on nothing can fail.
+        self.log.apply(&logs::settings(&config, &self.clock, self.debug));
+        self.config.store(config.clone());
+        self.reception.reload(Generation::new(config.clone(), policy));
+        self.queue.config_changed();
+        announce(&bound);
+        let mut listeners = self.listeners.lock();
+        listeners.retain(&config);
+        listeners.start(&self.reception, bound);
+        let mut control_listeners = self.control_listeners.lock();
+        control_listeners.retain(&config);
+        if let (Some(control), Some(services)) = (self.control.get(), self.services.get()) {
+            control_listeners.start(bound_control, control, services);
+        }
+        Ok(())
+    }
+
+    /// Chooses the binding of a queued message again: the console's `rebind`.
+    pub async fn rebind(&self, taken: Taken) -> bool {
+        let Ok(stored) = self.spool.read(taken.key).await else {
+            self.queue.give_back(taken);
+            return false;
+        };
+        let (key, id) = (taken.key, taken.summary.id);
+        let state = stored.state.clone();
+        let envelope = self.reception.bind_again(&stored.envelope, &stored.content).await;
+        if self.spool.replace(key, envelope.clone()).await.is_err() {
+            self.queue.give_back(taken);
+            return false;
+        }
+        let at = ph_queue::QueueRef::new(&envelope.binding_group, &envelope.binding, envelope.queue_domain());
+        let _ = state;
+        self.queue.give_back(taken);
+        self.queue.move_one(id, &at).is_ok()
+    }
+
+    /// The state of everything into the paniclog, for a person who cannot reach the console.
+    fn dump(&self) {
+        let text = format!(
+            "state\nsessions {}\nconnections {}\n{:?}\n{:?}",
+            self.sessions.count(),
+            self.delivery().map_or(0, |delivery| delivery.connection_count()),
+            self.queue.overview(),
+            self.spool.stats()
+        );
+        self.log.panic(Level::Critical, Subsystem::Generic, &text);
+    }
+
+    /// The orderly end: no new mail, what is under way is finished or left to its sender, everything written.
+    async fn drain(&self) {
+        self.stop.cancel();
+        let delivery = async {
+            if let Some(delivery) = self.delivery() {
+                delivery.stop(DRAIN_TIME).await;
+            }
+        };
+        let sessions = async {
+            let deadline = tokio::time::Instant::now() + DRAIN_TIME;
+            while self.sessions.count() > 0 && tokio::time::Instant::now() < deadline {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::join!(delivery, sessions);
+        let generation = self.reception.generation.load_full();
+        let shutdown = ph_policy::HookCall::CoreControlShutdown;
+        if generation.policy.has(shutdown.hook()) {
+            let _ = generation.policy.call(&shutdown).await;
+        }
+        generation.policy.deinit().await;
+        self.control_listeners.lock().close();
+        let spool = self.spool.clone();
+        let _ = tokio::task::spawn_blocking(move || spool.close()).await;
+        self.log.flush();
+    }
+}
+
+/// The folders of the log files, given to the user who will write there.
+fn make_folders(settings: &ph_eventlog::LogSettings, identity: &privileges::Identity) -> Result<()> {
+    for logger in &settings.ec_loggers {
+        for target in [&logger.mainlog, &logger.rejectlog, &logger.paniclog, &logger.acctlog].into_iter().flatten() {
+            let Some(folder) = target.file().ok().and_then(|path| path.parent().map(Path::to_owned)) else { continue };
+            if !folder.exists() {
+                std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+                privileges::own(identity, &folder)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Opens the spool and queues what is in it.
+async fn open_spool(config: &Config, dir: PathBuf, queue: &Queue) -> Result<(Spool, String)> {
+    let options = SpoolOptions { mode: config.global().get(&opt::SPOOL_MODE), ..SpoolOptions::new(dir) };
+    let queue = queue.clone();
+    let open = move || Spool::open(options, &mut |found| _ = queue.recover(found.key, found.summary));
+    let (spool, report) = tokio::task::spawn_blocking(open).await.context("the spool's recovery broke")??;
+    let text = format!(
+        "spool: {} messages in {} segments, {} octets after the last valid record cut off",
+        report.messages, report.segments, report.torn_bytes
+    );
+    Ok((spool, text))
+}
+
+fn resolver(config: &Config) -> Resolver {
+    let global = config.global();
+    let clamp = |option| u32::try_from(global.get(option)).unwrap_or(u32::MAX);
+    let settings = ph_dns::Settings {
+        ttl_min_s: clamp(&opt::MIN_DNS_TTL),
+        ttl_max_s: clamp(&opt::MAX_DNS_TTL),
+        ..ph_dns::Settings::default()
+    };
+    Resolver::from_resolv_conf(Path::new(&*global.get(&opt::RESOLV_CONF)), settings)
+}
+
+/// Says on standard output where the listeners are: with port 0 only the system knows.
+fn announce(bound: &[ph_reception::Bound]) {
+    for bound in bound {
+        if let Some(address) = bound.local_addr() {
+            println!("listening {} on {address}", bound.name());
+        }
+    }
 }

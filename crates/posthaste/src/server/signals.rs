@@ -31,6 +31,11 @@ impl Signals {
         })
     }
 
+    /// The next request to stop, whatever else is asked meanwhile.
+    pub async fn next_stop(&mut self) {
+        while self.next().await != Asked::Stop {}
+    }
+
     pub async fn next(&mut self) -> Asked {
         tokio::select! {
             _ = self.term.recv() => Asked::Stop,

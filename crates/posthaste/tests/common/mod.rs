@@ -4,13 +4,16 @@
 
 #![allow(dead_code)] // each test file uses its part
 
+pub mod next_hop;
 pub mod postfix;
+pub mod strain;
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 /// The longest that any test waits for something to happen.
@@ -24,9 +27,11 @@ pub struct Server {
     listening: Vec<(String, SocketAddr)>,
 }
 
-/// What a configuration starts from: a spool, a control socket and logs in the test's folder. `extra` follows.
+/// What a configuration starts from: a spool, a control socket and logs in the test's folder. `extra` follows; in it `@dir@`
+/// is that folder.
 pub fn base_config(dir: &Path, extra: &str) -> String {
     let dir = dir.display();
+    let extra = extra.replace("@dir@", &dir.to_string());
     format!(
         "hostname = mx.test\n\
          SpoolBase = \"{dir}/spool\"\n\
@@ -58,7 +63,12 @@ impl Server {
     }
 
     pub fn try_run(dir: &Path) -> Result<Server, String> {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_posthaste"))
+        Server::try_run_as(Command::new(env!("CARGO_BIN_EXE_posthaste")), dir)
+    }
+
+    /// As `try_run`. `command` is the binary, or a program that becomes it.
+    pub fn try_run_as(mut command: Command, dir: &Path) -> Result<Server, String> {
+        let mut child = command
             .args(["run", "--config"])
             .arg(dir.join("posthaste.conf"))
             .stdin(Stdio::null())
@@ -198,22 +208,123 @@ fn append(path: &Path) -> std::fs::File {
 
 /// A client that says what it is told and reads replies.
 pub struct Client {
-    stream: BufReader<TcpStream>,
+    stream: BufReader<Wire>,
+}
+
+/// What a client talks through.
+enum Wire {
+    Plain(TcpStream),
+    Tls(Box<rustls::StreamOwned<rustls::ClientConnection, TcpStream>>),
+    /// Between the two.
+    Gone,
+}
+
+impl Read for Wire {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        match self {
+            Wire::Plain(stream) => stream.read(into),
+            Wire::Tls(stream) => stream.read(into),
+            Wire::Gone => Ok(0),
+        }
+    }
+}
+
+impl Wire {
+    fn write_all(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        match self {
+            Wire::Plain(stream) => stream.write_all(bytes),
+            Wire::Tls(stream) => stream.write_all(bytes).and_then(|()| stream.flush()),
+            Wire::Gone => Ok(()),
+        }
+    }
 }
 
 impl Client {
     /// Connects and reads the greeting.
     pub fn connect(to: SocketAddr) -> (Client, String) {
-        let stream = TcpStream::connect(to).expect("the server accepts");
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-        let mut client = Client { stream: BufReader::new(stream) };
+        let mut client = Client::silent(to);
         let greeting = client.reply();
         (client, greeting)
+    }
+
+    /// Connects and reads nothing yet.
+    pub fn silent(to: SocketAddr) -> Client {
+        Client::of(TcpStream::connect(to).expect("the server accepts"))
+    }
+
+    /// Connects from a given address (any of 127.0.0.0/8 will do) and reads the greeting.
+    pub fn connect_from(from: &str, to: SocketAddr) -> (Client, String) {
+        let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).expect("a socket");
+        let from: IpAddr = from.parse().expect("an address");
+        socket.bind(&SocketAddr::new(from, 0).into()).expect("the address is ours");
+        socket.connect(&to.into()).expect("the server accepts");
+        let mut client = Client::of(socket.into());
+        let greeting = client.reply();
+        (client, greeting)
+    }
+
+    /// Connects, reads the greeting, says EHLO.
+    pub fn hello(to: SocketAddr) -> Client {
+        let (mut client, greeting) = Client::connect(to);
+        assert!(greeting.starts_with("220"), "greeting: {greeting:?}");
+        let reply = client.command("EHLO client.test");
+        assert!(reply.starts_with("250"), "EHLO: {reply}");
+        client
+    }
+
+    fn of(stream: TcpStream) -> Client {
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        stream.set_nodelay(true).expect("no delay can be set");
+        Client { stream: BufReader::new(Wire::Plain(stream)) }
+    }
+
+    /// The handshake, after the server's 220 to STARTTLS or at the start where TLS is implicit. Checks no certificate.
+    pub fn start_tls(&mut self) {
+        let Wire::Plain(stream) = std::mem::replace(self.stream.get_mut(), Wire::Gone) else {
+            panic!("TLS is on already")
+        };
+        let name = ServerName::try_from("mx.test").expect("a name");
+        let connection = rustls::ClientConnection::new(client_tls(), name).expect("a TLS client");
+        *self.stream.get_mut() = Wire::Tls(Box::new(rustls::StreamOwned::new(connection, stream)));
+    }
+
+    /// Our end of the connection.
+    pub fn local_addr(&self) -> SocketAddr {
+        match self.stream.get_ref() {
+            Wire::Plain(stream) => stream.local_addr(),
+            Wire::Tls(stream) => stream.sock.local_addr(),
+            Wire::Gone => panic!("no connection"),
+        }
+        .expect("a local address")
     }
 
     /// Sends bytes as they are.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.get_mut().write_all(bytes.as_ref()).expect("the server reads");
+    }
+
+    /// Sends bytes to a server that may have closed.
+    pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> bool {
+        self.stream.get_mut().write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Closes our half of the connection.
+    pub fn finish(&mut self) {
+        if let Wire::Plain(stream) = self.stream.get_ref() {
+            let _ = stream.shutdown(std::net::Shutdown::Write);
+        }
+    }
+
+    /// Whether the server says something within this time.
+    pub fn hears_within(&mut self, time: Duration) -> bool {
+        if !self.stream.buffer().is_empty() {
+            return true;
+        }
+        let Wire::Plain(stream) = self.stream.get_ref() else { panic!("only in clear") };
+        stream.set_read_timeout(Some(time)).expect("a timeout can be set");
+        let heard = stream.peek(&mut [0]).is_ok();
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        heard
     }
 
     /// One reply, its lines joined by `\n`; empty at the end of the stream.
@@ -259,6 +370,94 @@ impl Client {
         let _ = self.stream.read_to_end(&mut bytes);
         String::from_utf8_lossy(&bytes).into_owned()
     }
+}
+
+/// TLS that takes any certificate: the tests make their own.
+pub fn client_tls() -> Arc<rustls::ClientConfig> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let config = rustls::ClientConfig::builder()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(AnyCertificate))
+        .with_no_client_auth();
+    Arc::new(config)
+}
+
+#[derive(Debug)]
+struct AnyCertificate;
+
+impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<rustls::client::danger::ServerCertVerified, rustls::Error> {
+        Ok(rustls::client::danger::ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &CertificateDer<'_>,
+        _: &rustls::DigitallySignedStruct,
+    ) -> Result<rustls::client::danger::HandshakeSignatureValid, rustls::Error> {
+        Ok(rustls::client::danger::HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A certificate for `mx.test` in `cert.pem` and `key.pem` of a folder.
+pub fn write_certificate(dir: &Path) {
+    let made = rcgen::generate_simple_self_signed(vec!["mx.test".to_owned()]).expect("a certificate");
+    write(&dir.join("cert.pem"), &made.cert.pem());
+    write(&dir.join("key.pem"), &made.signing_key.serialize_pem());
+}
+
+/// TLS for a server of the test's own, with a certificate for `next.test`.
+pub fn server_tls() -> Arc<rustls::ServerConfig> {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let made = rcgen::generate_simple_self_signed(vec!["next.test".to_owned()]).expect("a certificate");
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).expect("a key");
+    let config = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .expect("certificate and key belong together");
+    Arc::new(config)
+}
+
+/// Runs the binary to its end.
+pub fn posthaste(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_posthaste"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the binary runs")
+}
+
+/// Whether a regular expression matches; `ID` stands for a message id.
+pub fn matches(pattern: &str, text: &str) -> bool {
+    let pattern = pattern.replace("ID", "[0-9A-F]{2}/[0-9A-F]{2}-\\d{5}-[0-9A-F]{8}");
+    let pattern = pcre2::bytes::Regex::new(&pattern).expect("a pattern");
+    pattern.is_match(text.as_bytes()).expect("a match")
+}
+
+/// Fails with both when the text does not match.
+pub fn assert_matches(pattern: &str, text: &str) {
+    assert!(matches(pattern, text), "{text:?}\n  does not match\n{pattern}");
 }
 
 /// A message with the usual header.
