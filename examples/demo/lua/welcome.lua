@@ -29,7 +29,7 @@ function policy:validate_data_spool_each_rcpt(msg, ac, vctx)
     msg:discard("550 test mail goes nowhere")
     return msys.core.VALIDATE_DONE
   end
-  msg:header("X-Internal-Route", nil)                       -- what is ours stays ours
+  msg:header("X-Internal-Route", "")                        -- an empty value removes: what is ours stays ours
   msg:header("X-Posthaste-Demo", "seen by " .. msg:rcptto(), "prepend")
   msg:context_set(msys.core.VCTX_MESS, "stream", subject:find("Newsletter") and "marketing" or "transactional")
   return msys.core.VALIDATE_CONT
