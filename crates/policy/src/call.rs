@@ -6,7 +6,7 @@
 use crate::error::{HookError, lua_error_text};
 use crate::hooks::{Arguments, HOOK_COUNT, Hook, HookCall, HookResult, Parts, Returns};
 use crate::host::{Host, Policy};
-use crate::objects::{Message, Session};
+use crate::objects::Session;
 use crate::registry::{Phase, number_of, type_name};
 use crate::settings::{OnError, Settings};
 use crate::userdata::{EcString, IntBox};
@@ -84,7 +84,6 @@ pub(crate) struct Frame {
     pub phase: Phase,
     pub hook: Option<Hook>,
     pub session: Option<Arc<Session>>,
-    pub message: Option<Arc<Message>>,
     pub async_ok: bool,
     pub cpu_limit: Duration,
     pub tls: Mutex<Option<Table>>,
@@ -96,7 +95,6 @@ impl Frame {
             phase: Phase::Init,
             hook: async_ok.then_some(Hook::Init),
             session: None,
-            message: None,
             async_ok,
             cpu_limit: settings.load_cpu_limit,
             tls: Mutex::default(),
@@ -108,7 +106,6 @@ impl Frame {
             phase: parts.hook.phase(),
             hook: Some(parts.hook),
             session: parts.session.cloned(),
-            message: parts.message.cloned(),
             async_ok: true,
             cpu_limit: settings.hook_cpu_limit,
             tls: Mutex::default(),
@@ -306,9 +303,7 @@ fn number(hook: Hook, value: &Value) -> Result<Verdict, String> {
             Some(number) => Ok(Verdict::Number(number as i64)),
             None => Err(format!("returned a {}; a number is wanted", type_name(value))),
         },
-        (_, Some(number)) => {
-            Err(format!("returned {number}; msys.core.VALIDATE_CONT, _DONE or _AGAIN is wanted"))
-        }
+        (_, Some(number)) => Err(format!("returned {number}; msys.core.VALIDATE_CONT, _DONE or _AGAIN is wanted")),
         (_, None) if value.is_nil() => {
             Err("returned nothing; msys.core.VALIDATE_CONT, _DONE or _AGAIN is wanted".to_owned())
         }
@@ -336,9 +331,7 @@ impl Outs {
                 Outs { number: Some(IntBox::default()), cont: Some(IntBox::default()), buffer: None }
             }
             Arguments::MsgNowOut(_) => Outs { number: Some(IntBox::default()), ..Outs::default() },
-            Arguments::RoutingDomain => {
-                Outs { buffer: Some(EcString::with_capacity(BUFFER_SIZE)), ..Outs::default() }
-            }
+            Arguments::RoutingDomain => Outs { buffer: Some(EcString::with_capacity(BUFFER_SIZE)), ..Outs::default() },
             Arguments::ReceivedText | Arguments::Words(_) => {
                 Outs { buffer: Some(EcString::new(b"")), ..Outs::default() }
             }

@@ -55,12 +55,17 @@ pub fn check_source(path: &Path, source: &[u8]) -> Vec<Diagnostic> {
         Err(error) => return vec![at(error.line, error.column, Severity::Error, error.text)],
     };
     let names = Names::new();
-    let own: BTreeSet<&str> =
-        translated.mentions.iter().filter(|mention| !mention.called).map(|mention| mention.name.as_str()).collect();
+    let own: BTreeSet<&str> = translated
+        .mentions
+        .iter()
+        .filter(|mention| !mention.called && mention.name != "msys")
+        .map(|mention| mention.name.as_str())
+        .collect();
     let mut found: Vec<Diagnostic> = Vec::new();
     for Mention { name, line, column, .. } in translated.mentions.iter().filter(|mention| mention.called) {
-        let added = own.iter().any(|own| name == own || name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')));
-        if !names.has(name) && !(added && *name != "msys") {
+        let added =
+            own.iter().any(|own| name == own || name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')));
+        if !names.has(name) && !added {
             let text = format!("{name} is not there{}", hint(nearest(name, names.all())));
             found.push(at(*line, *column, Severity::Warning, text));
         }
@@ -68,7 +73,12 @@ pub fn check_source(path: &Path, source: &[u8]) -> Vec<Diagnostic> {
     for Mention { name, line, column, .. } in &translated.functions {
         match Hook::named(name) {
             Some(hook) if !hook.is_called() => {
-                found.push(at(*line, *column, Severity::Warning, format!("the hook {name} is known, but not called yet")));
+                found.push(at(
+                    *line,
+                    *column,
+                    Severity::Warning,
+                    format!("the hook {name} is known, but not called yet"),
+                ));
             }
             None if Hook::looks_like_one(name) => {
                 let text = format!("no hook is named {name}{}", hint(nearest(name, Hook::all().map(Hook::name))));
@@ -139,8 +149,14 @@ mod tests {
     #[test]
     fn unknown_functions_are_named_with_what_was_meant() {
         for (source, want) in [
-            ("msys.registerModul('x', {})", "p.lua:1:1: warning: msys.registerModul is not there; did you mean msys.registerModule?"),
-            ("\n  msys.pcre.mach('a', 'b')", "p.lua:2:3: warning: msys.pcre.mach is not there; did you mean msys.pcre.match?"),
+            (
+                "msys.registerModul('x', {})",
+                "p.lua:1:1: warning: msys.registerModul is not there; did you mean msys.registerModule?",
+            ),
+            (
+                "\n  msys.pcre.mach('a', 'b')",
+                "p.lua:2:3: warning: msys.pcre.mach is not there; did you mean msys.pcre.match?",
+            ),
             ("msys.nothing.like_it()", "p.lua:1:1: warning: msys.nothing.like_it is not there"),
         ] {
             assert_eq!(findings(source), [want]);
@@ -161,7 +177,9 @@ mod tests {
     #[test]
     fn functions_named_like_hooks_are_hooks_or_reported() {
         assert_eq!(
-            findings("local mod = {}\nfunction mod:validate_elho() end\nfunction mod.core_log_error() end\nmod.validate_dat = function() end"),
+            findings(
+                "local mod = {}\nfunction mod:validate_elho() end\nfunction mod.core_log_error() end\nmod.validate_dat = function() end"
+            ),
             [
                 "p.lua:2:14: warning: no hook is named validate_elho; did you mean validate_ehlo?",
                 "p.lua:3:14: warning: the hook core_log_error is known, but not called yet",

@@ -193,57 +193,179 @@ impl Hook {
 /// `command` of EHLO, MAIL and RCPT is the command line with its CRLF: `MAIL FROM:<a@b> SIZE=10\r\n`, the verb in upper case.
 #[derive(Clone, Copy)]
 pub enum HookCall<'a> {
-    CoreValidateAccept { session: &'a Arc<Session> },
-    ValidateConnect { session: &'a Arc<Session> },
-    CoreValidateConnect { session: &'a Arc<Session> },
-    ValidateEhlo { command: &'a [u8], session: &'a Arc<Session> },
+    CoreValidateAccept {
+        session: &'a Arc<Session>,
+    },
+    ValidateConnect {
+        session: &'a Arc<Session>,
+    },
+    CoreValidateConnect {
+        session: &'a Arc<Session>,
+    },
+    ValidateEhlo {
+        command: &'a [u8],
+        session: &'a Arc<Session>,
+    },
     /// `mechanism` and `status` (`pass`, `fail`, `error`) as the hook's two last arguments.
-    CoreValidateAuth { session: &'a Arc<Session>, mechanism: &'a str, status: &'a str },
+    CoreValidateAuth {
+        session: &'a Arc<Session>,
+        mechanism: &'a str,
+        status: &'a str,
+    },
     /// The message is what `accept_construct_get_message_construct(ac).message` gives.
-    ValidateMailfrom { command: &'a [u8], session: &'a Arc<Session>, message: &'a Arc<Message> },
-    ValidateRcptto { message: &'a Arc<Message>, command: &'a [u8], session: &'a Arc<Session> },
+    ValidateMailfrom {
+        command: &'a [u8],
+        session: &'a Arc<Session>,
+        message: &'a Arc<Message>,
+    },
+    ValidateRcptto {
+        message: &'a Arc<Message>,
+        command: &'a [u8],
+        session: &'a Arc<Session>,
+    },
     /// The relay decision. A policy that answers leaves 1 or 0 in `HookResult::out` (the reference's `rv`).
-    CorePreEcCanRelayTo { domain: &'a str, session: &'a Arc<Session> },
+    CorePreEcCanRelayTo {
+        domain: &'a str,
+        session: &'a Arc<Session>,
+    },
     /// The list is `session.state.recipients`.
-    ValidateRcpttoList { session: &'a Arc<Session>, message: &'a Arc<Message> },
-    ValidateData { message: &'a Arc<Message>, session: &'a Arc<Session> },
-    ValidateDataSpool { message: &'a Arc<Message>, session: &'a Arc<Session> },
-    ValidateRcpttoListFinal { session: &'a Arc<Session>, message: &'a Arc<Message> },
+    ValidateRcpttoList {
+        session: &'a Arc<Session>,
+        message: &'a Arc<Message>,
+    },
+    ValidateData {
+        message: &'a Arc<Message>,
+        session: &'a Arc<Session>,
+    },
+    ValidateDataSpool {
+        message: &'a Arc<Message>,
+        session: &'a Arc<Session>,
+    },
+    ValidateRcpttoListFinal {
+        session: &'a Arc<Session>,
+        message: &'a Arc<Message>,
+    },
     /// `session` is `None` for a message that no connection brought; so in all hooks where it is optional.
-    CorePreMsgEachRcpt { message: &'a Arc<Message>, session: Option<&'a Arc<Session>> },
-    ValidateDataSpoolEachRcpt { message: &'a Arc<Message>, session: &'a Arc<Session> },
-    CoreValidateDataSpoolEachRcpt { message: &'a Arc<Message>, session: &'a Arc<Session> },
-    CorePostValidateDataSpoolEachRcptV1 { message: &'a Arc<Message>, session: &'a Arc<Session> },
-    CorePostMsgEachRcpt { message: &'a Arc<Message>, session: Option<&'a Arc<Session>> },
-    ValidateSetBinding { message: &'a Arc<Message> },
-    CorePostValidateSetBinding { message: &'a Arc<Message> },
+    CorePreMsgEachRcpt {
+        message: &'a Arc<Message>,
+        session: Option<&'a Arc<Session>>,
+    },
+    ValidateDataSpoolEachRcpt {
+        message: &'a Arc<Message>,
+        session: &'a Arc<Session>,
+    },
+    CoreValidateDataSpoolEachRcpt {
+        message: &'a Arc<Message>,
+        session: &'a Arc<Session>,
+    },
+    CorePostValidateDataSpoolEachRcptV1 {
+        message: &'a Arc<Message>,
+        session: &'a Arc<Session>,
+    },
+    CorePostMsgEachRcpt {
+        message: &'a Arc<Message>,
+        session: Option<&'a Arc<Session>>,
+    },
+    ValidateSetBinding {
+        message: &'a Arc<Message>,
+    },
+    CorePostValidateSetBinding {
+        message: &'a Arc<Message>,
+    },
     /// `HookResult::value`: 0 go on, 1 reject with 550, 2 with 451.
-    CoreFinalValidation2 { message: &'a Arc<Message>, session: Option<&'a Arc<Session>> },
-    CoreFinalValidation { message: &'a Arc<Message>, session: Option<&'a Arc<Session>> },
-    CorePostFinalValidation { message: &'a Arc<Message>, session: Option<&'a Arc<Session>> },
-    CoreLogReceptionV1 { session: Option<&'a Arc<Session>>, message: &'a Arc<Message>, now: Time, note: &'a str },
+    CoreFinalValidation2 {
+        message: &'a Arc<Message>,
+        session: Option<&'a Arc<Session>>,
+    },
+    CoreFinalValidation {
+        message: &'a Arc<Message>,
+        session: Option<&'a Arc<Session>>,
+    },
+    CorePostFinalValidation {
+        message: &'a Arc<Message>,
+        session: Option<&'a Arc<Session>>,
+    },
+    CoreLogReceptionV1 {
+        session: Option<&'a Arc<Session>>,
+        message: &'a Arc<Message>,
+        now: Time,
+        note: &'a str,
+    },
     /// `HookResult::value`: `EC_MESSAGE_ENQUEUE_HOOK_CONT` 0, `_OK` 1, `_ERR` 2.
-    CoreEcMessageEnqueue { message: &'a Arc<Message>, now: Time },
-    CoreLogRejection { now: Time, session: &'a Arc<Session>, phase: &'a str, text: &'a str },
-    CoreServerEsmtpSessionAbort { session: &'a Arc<Session> },
+    CoreEcMessageEnqueue {
+        message: &'a Arc<Message>,
+        now: Time,
+    },
+    CoreLogRejection {
+        now: Time,
+        session: &'a Arc<Session>,
+        phase: &'a str,
+        text: &'a str,
+    },
+    CoreServerEsmtpSessionAbort {
+        session: &'a Arc<Session>,
+    },
     /// The end of the session: afterwards its `self` tables and handles are gone.
-    ValidateDealloc { session: &'a Arc<Session> },
+    ValidateDealloc {
+        session: &'a Arc<Session>,
+    },
     /// `HookResult::value` not 0: `HookResult::text` is the routing domain.
-    CoreConfigGetMessageRoutingDomain { message: &'a Arc<Message> },
+    CoreConfigGetMessageRoutingDomain {
+        message: &'a Arc<Message>,
+    },
     /// `HookResult::value` 1: `HookResult::text` replaces the Received header's text.
-    CoreGetReceivedHeaderText { message: &'a Arc<Message>, session: &'a Arc<Session> },
+    CoreGetReceivedHeaderText {
+        message: &'a Arc<Message>,
+        session: &'a Arc<Session>,
+    },
     /// `HookResult::value` 1: the policy set the next attempt, in seconds since the epoch, in `HookResult::out`.
-    CoreEcMessageSetNextAttempt { message: &'a Arc<Message>, now: Time },
-    CorePreMailqMessageRequeue { message: &'a Arc<Message>, now: Time },
-    CoreLogDeliveryV1 { message: &'a Arc<Message>, domain: &'a str, now: Time, note: &'a str },
-    CoreLogTransientFailureV1 { message: &'a Arc<Message>, domain: &'a str, now: Time, note: &'a str },
-    CoreLogPermanentFailureV1 { message: &'a Arc<Message>, domain: &'a str, now: Time, note: &'a str },
-    CoreLogAttemptV1 { message: &'a Arc<Message>, domain: &'a str, now: Time, note: &'a str },
-    CoreGenerateBounces { message: &'a Arc<Message>, enabled: bool },
-    CoreBindingGroupChooseBinding { message: &'a Arc<Message>, group: &'a str },
-    MsgGenDataSpool { message: &'a Arc<Message> },
+    CoreEcMessageSetNextAttempt {
+        message: &'a Arc<Message>,
+        now: Time,
+    },
+    CorePreMailqMessageRequeue {
+        message: &'a Arc<Message>,
+        now: Time,
+    },
+    CoreLogDeliveryV1 {
+        message: &'a Arc<Message>,
+        domain: &'a str,
+        now: Time,
+        note: &'a str,
+    },
+    CoreLogTransientFailureV1 {
+        message: &'a Arc<Message>,
+        domain: &'a str,
+        now: Time,
+        note: &'a str,
+    },
+    CoreLogPermanentFailureV1 {
+        message: &'a Arc<Message>,
+        domain: &'a str,
+        now: Time,
+        note: &'a str,
+    },
+    CoreLogAttemptV1 {
+        message: &'a Arc<Message>,
+        domain: &'a str,
+        now: Time,
+        note: &'a str,
+    },
+    CoreGenerateBounces {
+        message: &'a Arc<Message>,
+        enabled: bool,
+    },
+    CoreBindingGroupChooseBinding {
+        message: &'a Arc<Message>,
+        group: &'a str,
+    },
+    MsgGenDataSpool {
+        message: &'a Arc<Message>,
+    },
     /// `words[0]` is the command. `HookResult::value` 1: the built-in is skipped and `HookResult::text` is the answer.
-    CoreControlPreCommand { words: &'a [String] },
+    CoreControlPreCommand {
+        words: &'a [String],
+    },
     CorePostConfigCommit,
     CoreLogReopen,
     CoreControlShutdown,
@@ -342,10 +464,9 @@ impl<'a> HookCall<'a> {
             C::ValidateRcptto { message, command, session } => {
                 with(Hook::ValidateRcptto, session, Some(message), Arguments::MsgStrAcVctx(command))
             }
-            C::CorePreEcCanRelayTo { domain, session } => Parts {
-                own_self: false,
-                ..with(Hook::CorePreEcCanRelayTo, session, None, Arguments::RelayTo(domain))
-            },
+            C::CorePreEcCanRelayTo { domain, session } => {
+                Parts { own_self: false, ..with(Hook::CorePreEcCanRelayTo, session, None, Arguments::RelayTo(domain)) }
+            }
             C::ValidateRcpttoList { session, message } => {
                 with(Hook::ValidateRcpttoList, session, Some(message), Arguments::ListVctx)
             }
@@ -358,10 +479,9 @@ impl<'a> HookCall<'a> {
             C::ValidateRcpttoListFinal { session, message } => {
                 with(Hook::ValidateRcpttoListFinal, session, Some(message), Arguments::ListVctx)
             }
-            C::CorePreMsgEachRcpt { message, session } => Parts {
-                own_self: false,
-                ..maybe(Hook::CorePreMsgEachRcpt, message, session, Arguments::MsgAc)
-            },
+            C::CorePreMsgEachRcpt { message, session } => {
+                Parts { own_self: false, ..maybe(Hook::CorePreMsgEachRcpt, message, session, Arguments::MsgAc) }
+            }
             C::ValidateDataSpoolEachRcpt { message, session } => {
                 with(Hook::ValidateDataSpoolEachRcpt, session, Some(message), Arguments::MsgAcVctx)
             }

@@ -27,8 +27,8 @@ pub use crate::settings::PhaseCheck;
 
 /// The policies of one configuration generation.
 pub struct Policy {
-    // Dropped in this order: the watchdog must be gone before the state.
-    pub(crate) watchdog: Watchdog,
+    // Dropped in this order: the watchdog, which is only held to live, must be gone before the state.
+    _watchdog: Watchdog,
     pub(crate) host: Arc<Host>,
     pub(crate) lua: Lua,
 }
@@ -110,7 +110,7 @@ impl Policy {
         let lua = state::new(&host).map_err(|error| whole(&lua_error_text(&error)))?;
         let watchdog = Watchdog::start(StatePointer::of(&lua));
         host.watch.set(watchdog.watch()).unwrap_or_else(|_| unreachable!("the host is new"));
-        let policy = Policy { watchdog, host, lua };
+        let policy = Policy { _watchdog: watchdog, host, lua };
         policy.load_scripts().await?;
         Ok(policy)
     }
@@ -154,8 +154,7 @@ impl Policy {
             done += 1;
             let frame = Frame::loading(&self.host.settings, true);
             let module = entry.module.clone();
-            let outcome =
-                self.run(&frame, |_| Ok(entry.function.call_async::<Value>(&entry.module.table))).await;
+            let outcome = self.run(&frame, |_| Ok(entry.function.call_async::<Value>(&entry.module.table))).await;
             if let Err(error) = self.host.resolve_modules() {
                 let text = lua_error_text(&error);
                 errors.push(LoadError { script: module.script.clone(), place: String::new(), text });

@@ -73,24 +73,17 @@ pub struct Param {
     pub name: &'static str,
     pub kind: Type,
     pub optional: bool,
-    /// Any number of further arguments.
-    pub rest: bool,
     pub doc: &'static str,
 }
 
 /// A required parameter.
 pub const fn param(name: &'static str, kind: Type, doc: &'static str) -> Param {
-    Param { name, kind, optional: false, rest: false, doc }
+    Param { name, kind, optional: false, doc }
 }
 
 /// A parameter that may be nil or left out.
 pub const fn optional(name: &'static str, kind: Type, doc: &'static str) -> Param {
-    Param { name, kind, optional: true, rest: false, doc }
-}
-
-/// Any number of arguments of one type.
-pub const fn rest(kind: Type, doc: &'static str) -> Param {
-    Param { name: "...", kind, optional: true, rest: true, doc }
+    Param { name, kind, optional: true, doc }
 }
 
 /// One returned value: its type in the editor's annotation language, and what it is.
@@ -108,7 +101,6 @@ pub const fn returns(kind: &'static str, doc: &'static str) -> Return {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     Any,
-    Boolean,
     Integer,
     Number,
     String,
@@ -117,7 +109,6 @@ pub enum Type {
     /// One string or an array of them.
     Strings,
     Table,
-    Function,
     EcString,
     Message,
     Accept,
@@ -130,13 +121,11 @@ impl Type {
     pub fn expected(self) -> &'static str {
         match self {
             Type::Any => "value",
-            Type::Boolean => "boolean",
             Type::Integer | Type::Number => "number",
             Type::String => "string",
             Type::Scalar => "string, number or boolean",
             Type::Strings => "string or table",
             Type::Table => "table",
-            Type::Function => "function",
             Type::EcString => "ec_string",
             Type::Message => "message",
             Type::Accept => "accept_construct",
@@ -149,14 +138,12 @@ impl Type {
     pub fn annotation(self) -> &'static str {
         match self {
             Type::Any | Type::Userdata => "any",
-            Type::Boolean => "boolean",
             Type::Integer => "integer",
             Type::Number => "number",
             Type::String => "string|ec_string",
             Type::Scalar => "string|number|boolean",
             Type::Strings => "string|string[]",
             Type::Table => "table",
-            Type::Function => "function",
             Type::EcString => "ec_string",
             Type::Message => "msg",
             Type::Accept => "ac",
@@ -168,7 +155,7 @@ impl Type {
     pub(crate) fn takes(self, value: &Arg) -> bool {
         match (self, value) {
             (Type::Any, _)
-            | (Type::Boolean | Type::Scalar, Arg::Boolean(_))
+            | (Type::Scalar, Arg::Boolean(_))
             | (Type::Integer | Type::Number | Type::String | Type::Scalar | Type::Strings, Arg::Number(_))
             | (Type::String | Type::Scalar | Type::Strings, Arg::Bytes(_)) => true,
             (Type::Integer | Type::Number, Arg::Bytes(text)) => arguments::number_in(text).is_some(),
@@ -179,10 +166,10 @@ impl Type {
 
     fn takes_value(self, value: &Value) -> bool {
         match (self, value) {
-            (Type::Strings | Type::Table, Value::Table(_))
-            | (Type::Function, Value::Function(_))
-            | (Type::Userdata, Value::UserData(_)) => true,
-            (Type::String | Type::Scalar | Type::Strings | Type::EcString, Value::UserData(data)) => data.is::<EcString>(),
+            (Type::Strings | Type::Table, Value::Table(_)) | (Type::Userdata, Value::UserData(_)) => true,
+            (Type::String | Type::Scalar | Type::Strings | Type::EcString, Value::UserData(data)) => {
+                data.is::<EcString>()
+            }
             (Type::Message, Value::UserData(data)) => data.is::<userdata::Msg>(),
             (Type::Accept, Value::UserData(data)) => data.is::<userdata::Accept>(),
             (Type::Validate, Value::UserData(data)) => data.is::<userdata::Validate>(),
@@ -191,14 +178,17 @@ impl Type {
     }
 }
 
+/// What runs at once.
+pub type SyncCall = fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>;
+
 /// The implementation.
 pub enum Call {
     /// Runs at once, inside the state.
-    Sync(fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>),
+    Sync(SyncCall),
     /// May wait: the policy's coroutine is suspended and the state is free for other sessions meanwhile.
     Async(fn(Ctx<'static>, Args) -> BoxFuture<'static, Result<Ret, ApiError>>),
     /// A field: how to read it, and how to assign it where it is writable. `Args` hold the object, then the new value.
-    Field { get: fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>, set: Option<fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>> },
+    Field { get: SyncCall, set: Option<SyncCall> },
 }
 
 /// What an implementation works with.
@@ -211,10 +201,6 @@ pub struct Ctx<'a> {
 impl Ctx<'_> {
     pub fn bytes(&self, bytes: &[u8]) -> Result<Value, ApiError> {
         Ok(Value::String(self.lua.create_string(bytes)?))
-    }
-
-    pub fn text(&self, text: impl std::fmt::Display) -> Result<Value, ApiError> {
-        self.bytes(text.to_string().as_bytes())
     }
 
     /// `nil, text`: how a function reports a failure that is no mistake of the caller.
@@ -260,7 +246,6 @@ pub enum Ret {
 
 impl Ret {
     pub const NIL: Ret = Ret::One(Value::Nil);
-    pub const TRUE: Ret = Ret::One(Value::Boolean(true));
     pub const FALSE: Ret = Ret::One(Value::Boolean(false));
 
     pub fn number(number: f64) -> Ret {
@@ -327,11 +312,8 @@ impl Function {
 
     /// The parameters as the function list writes them: `hdr, [value], [mode]`.
     pub fn signature(&self) -> String {
-        let names: Vec<String> = self
-            .params
-            .iter()
-            .map(|p| if p.optional && !p.rest { format!("[{}]", p.name) } else { p.name.to_owned() })
-            .collect();
+        let names: Vec<String> =
+            self.params.iter().map(|p| if p.optional { format!("[{}]", p.name) } else { p.name.to_owned() }).collect();
         names.join(", ")
     }
 

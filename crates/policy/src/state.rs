@@ -6,9 +6,9 @@ use crate::api;
 use crate::dialect;
 use crate::error::{lua_error_cause, lua_error_text};
 use crate::host::Host;
+use crate::raw;
 use crate::registry::{self, package};
 use crate::services::LogLevel;
-use crate::raw;
 use mlua::{Lua, LuaString, Table, Value};
 use std::path::Path;
 use std::sync::Arc;
@@ -136,7 +136,7 @@ fn wide(_: &Lua, (operation, a, b): (LuaString, f64, f64)) -> mlua::Result<f64> 
 /// Cut toward zero; NaN and what lies outside becomes -2^63, as x86 converts.
 fn to_int64(number: f64) -> i64 {
     const LIMIT: f64 = 9_223_372_036_854_775_808.0;
-    if number >= -LIMIT && number < LIMIT { number as i64 } else { i64::MIN }
+    if (-LIMIT..LIMIT).contains(&number) { number as i64 } else { i64::MIN }
 }
 
 fn search_path(lua: &Lua, host: &Host) -> mlua::Result<()> {

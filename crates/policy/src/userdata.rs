@@ -228,12 +228,8 @@ impl EcString {
         self.bytes.lock().clone()
     }
 
-    pub fn len(&self) -> usize {
+    pub fn length(&self) -> usize {
         self.bytes.lock().len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     pub fn set(&self, bytes: &[u8]) {
@@ -257,7 +253,7 @@ impl UserData for EcString {
 
     fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
         methods.add_meta_method("__tostring", |lua, this, ()| lua.create_string(this.bytes.lock().as_slice()));
-        methods.add_meta_method("__len", |_, this, ()| Ok(this.len()));
+        methods.add_meta_method("__len", |_, this, ()| Ok(this.length()));
         methods.add_meta_function("__concat", concat);
         methods.add_meta_function("__eq", |_, (a, b): (Value, Value)| Ok(content(&a) == content(&b)));
         methods.add_meta_function("__lt", |_, (a, b): (Value, Value)| Ok(content(&a) < content(&b)));

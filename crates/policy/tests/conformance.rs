@@ -84,9 +84,7 @@ async fn run(policy: &Policy, phase: &str, index: usize) {
     let call = match phase {
         "connect" => HookCall::ValidateConnect { session },
         "ehlo" => HookCall::ValidateEhlo { command: b"EHLO mail.example\r\n", session },
-        "mailfrom" => {
-            HookCall::ValidateMailfrom { command: b"MAIL FROM:<Joe+x@Example.COM>\r\n", session, message }
-        }
+        "mailfrom" => HookCall::ValidateMailfrom { command: b"MAIL FROM:<Joe+x@Example.COM>\r\n", session, message },
         "rcptto" => HookCall::ValidateRcptto { message, command: b"RCPT TO:<b@y.example>\r\n", session },
         "rcptto_list" => HookCall::ValidateRcpttoList { session, message },
         "data" => HookCall::ValidateData { message, session },
@@ -106,7 +104,7 @@ async fn every_function_does_what_its_block_says() {
     let harness = std::fs::read_to_string(folder.join("harness.lua")).unwrap();
     let mut proved = HashSet::new();
     let mut failures = Vec::new();
-    for table in ["accept", "message", "misc", "string", "validation"] {
+    for table in ["accept", "message", "misc", "string", "thread", "validation"] {
         let source = std::fs::read_to_string(folder.join(format!("{table}.lua"))).unwrap();
         let mut site = Site::with(&[("harness", &harness), (table, &source)]);
         let file = site.folder.path().join("data");

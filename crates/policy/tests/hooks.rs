@@ -112,7 +112,8 @@ async fn dealloc_forgets_self_and_handles() {
 #[tokio::test]
 async fn an_error_in_a_hook_is_logged_with_its_place_and_fails_by_on_error() {
     let source = module("function mod:validate_ehlo(str)\n  local nothing = nil\n  return nothing.x\nend");
-    for (on_error, want) in [(OnError::Close, Some(true)), (OnError::Tempfail, Some(false)), (OnError::Continue, None)] {
+    for (on_error, want) in [(OnError::Close, Some(true)), (OnError::Tempfail, Some(false)), (OnError::Continue, None)]
+    {
         let mut site = Site::new(&source);
         site.settings.on_error = on_error;
         let policy = site.load().await;
@@ -209,8 +210,7 @@ async fn a_runaway_hook_is_stopped_and_the_state_stays_usable() {
     let policy = site.load().await;
     let session = session();
     let began = Instant::now();
-    let error =
-        policy.call(&HookCall::ValidateEhlo { command: b"EHLO x\r\n", session: &session }).await.unwrap_err();
+    let error = policy.call(&HookCall::ValidateEhlo { command: b"EHLO x\r\n", session: &session }).await.unwrap_err();
     assert!(error.text.contains("policy.lua:5: CPU limit exceeded"), "{}", error.text);
     let error = policy.call(&HookCall::ValidateConnect { session: &session }).await.unwrap_err();
     assert!(error.text.contains("CPU limit exceeded"), "{}", error.text);
@@ -353,7 +353,8 @@ async fn the_phase_check_warns_once_a_line_raises_or_is_off() {
         let mail = HookCall::ValidateMailfrom { command: b"MAIL FROM:<>\r\n", session: &session, message: &message };
         assert_eq!(policy.call(&mail).await.is_err(), fails, "{check:?}");
         let warnings = site.log.all();
-        let warnings = warnings.iter().filter(|line| line.contains("policy.lua:4: ") && line.contains("not documented"));
+        let warnings =
+            warnings.iter().filter(|line| line.contains("policy.lua:4: ") && line.contains("not documented"));
         assert_eq!(warnings.filter(|line| !line.contains("error:")).count(), warns, "{check:?}");
     }
 }

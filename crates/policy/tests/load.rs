@@ -18,7 +18,10 @@ async fn what_is_wrong_at_load_is_said_with_script_and_line() {
         ),
         ("msys.registerModule('m', { init = function() end })", "init of module \"m\" must return true, got nothing"),
         ("msys.registerModule('m', { init = function() error('no') end })", "init of module \"m\": policy.lua:1: no"),
-        ("msys.registerModule(1, {})\nmsys.registerModule('x')", "bad argument #2 to 'msys.registerModule' (table expected, got nil)"),
+        (
+            "msys.registerModule(1, {})\nmsys.registerModule('x')",
+            "bad argument #2 to 'msys.registerModule' (table expected, got nil)",
+        ),
         ("msys.core.dumb()", "policy.lua:1: attempt to call field 'dumb'"),
     ] {
         let text = Site::new(source).refused().await;
@@ -29,7 +32,10 @@ async fn what_is_wrong_at_load_is_said_with_script_and_line() {
 #[tokio::test]
 async fn every_faulty_script_is_named_not_the_first_only() {
     let text = Site::with(&[("one", "x ="), ("two", "y = 1"), ("three", "error('z')")]).refused().await;
-    assert!(text.contains("script \"one\"") && text.contains("script \"three\"") && !text.contains("\"two\""), "{text}");
+    assert!(
+        text.contains("script \"one\"") && text.contains("script \"three\"") && !text.contains("\"two\""),
+        "{text}"
+    );
 }
 
 #[tokio::test]

@@ -102,9 +102,9 @@ pub(crate) fn context_value(ctx: &Ctx<'_>, args: &Args, at: usize) -> Result<Opt
 
 pub(crate) fn check_context_size(ctx: &Ctx<'_>, context: &Context, key: &str, value: &[u8]) -> Result<(), ApiError> {
     if key.len() > KEY_SIZE_MAX || value.len() > VALUE_SIZE_MAX {
-        return Err(ctx.raise(format_args!(
-            "a key is at most {KEY_SIZE_MAX} and a value at most {VALUE_SIZE_MAX} octets long"
-        )));
+        return Err(
+            ctx.raise(format_args!("a key is at most {KEY_SIZE_MAX} and a value at most {VALUE_SIZE_MAX} octets long"))
+        );
     }
     // Only a context that has grown large is counted: the usual dozen of short values is far from the limit.
     if value.len() > 4096 || context.len() > 100 {

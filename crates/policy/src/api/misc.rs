@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 mod dumper;
+mod pbp;
 
 pub static TABLE: Table = Table {
     name: "misc",
@@ -29,6 +30,9 @@ pub static TABLE: Table = Table {
         &NOW,
         &MESSAGE_NEW,
         &CLASS_META_TABLE,
+        &pbp::CHECK_WHITELIST,
+        &pbp::SET_WHITELIST,
+        &pbp::SIZE_IN_BYTES,
     ],
 };
 
@@ -73,9 +77,7 @@ static TYPE: Function = Function {
     returns: &[returns("string", "as Lua's `type`, but engine objects give their class")],
     doc: "The type of a value.",
     page: "4/lua/ref-msys-type.md",
-    call: Call::Sync(|ctx, args| {
-        ctx.string(args.arg(0).type_name().as_bytes())
-    }),
+    call: Call::Sync(|ctx, args| ctx.string(args.arg(0).type_name().as_bytes())),
     ..FUNCTION
 };
 
@@ -272,9 +274,7 @@ async fn readfile(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         std::io::Result::Ok(bytes)
     });
     match read.await.map_err(std::io::Error::other).flatten() {
-        Ok(bytes) if bytes.len() as u64 > size_max => {
-            ctx.failure(&format!("{shown}: larger than {size_max} octets"))
-        }
+        Ok(bytes) if bytes.len() as u64 > size_max => ctx.failure(&format!("{shown}: larger than {size_max} octets")),
         Ok(bytes) => ctx.string(&bytes),
         Err(error) => ctx.failure(&format!("{shown}: {}", words(&error))),
     }

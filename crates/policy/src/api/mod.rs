@@ -8,11 +8,12 @@ pub(crate) mod message;
 pub(crate) mod misc;
 pub(crate) mod pcre;
 pub(crate) mod string;
+pub(crate) mod thread;
 pub(crate) mod validation;
 
 /// Every table, in the order of the reference pages.
 pub(crate) static TABLES: &[&Table] =
-    &[&accept::TABLE, &message::TABLE, &misc::TABLE, &string::TABLE, &validation::TABLE];
+    &[&accept::TABLE, &message::TABLE, &misc::TABLE, &string::TABLE, &thread::TABLE, &validation::TABLE];
 
 /// Packages that `require` gives although no function of ours is in them yet, or that are only names for others.
 const PACKAGES: &[&str] = &[
@@ -45,13 +46,11 @@ pub(crate) fn after_install(lua: &Lua) -> mlua::Result<()> {
     let msys = package(lua, "msys")?;
     let pcre: Value = package(lua, "msys.pcre")?.into_value();
     lua.globals().raw_set("pcre", &pcre)?;
-    package(lua, "package.preload")?
-        .raw_set("pcre", lua.create_function(move |_, _: ()| Ok(pcre.clone()))?)?;
+    package(lua, "package.preload")?.raw_set("pcre", lua.create_function(move |_, _: ()| Ok(pcre.clone()))?)?;
     // The hooks `pre_<hook>` and `post_<hook>` of the shipped default policy live here.
     package(lua, "msys.dp_config.custom_policy")?;
     let config = msys.raw_get::<Value>("dp_config")?;
-    package(lua, "package.preload")?
-        .raw_set("dp_config", lua.create_function(move |_, _: ()| Ok(config.clone()))?)
+    package(lua, "package.preload")?.raw_set("dp_config", lua.create_function(move |_, _: ()| Ok(config.clone()))?)
 }
 
 trait IntoValue {

@@ -31,7 +31,11 @@ pub static REPLACE: Function = Function {
     params: &[
         param("subject", Type::String, "the subject"),
         param("pattern", Type::String, "the pattern"),
-        param("replacement", Type::Any, "a string with `$1`, `${name}`, `\\1`, or a function that is called with each match"),
+        param(
+            "replacement",
+            Type::Any,
+            "a string with `$1`, `${name}`, `\\1`, or a function that is called with each match",
+        ),
         optional("limit", Type::Integer, "how many at most; -1 or nothing: all"),
     ],
     returns: STRING_RETURNS,
@@ -77,9 +81,18 @@ const RESULT_SIZE_MAX: usize = 256 << 20;
 
 /// Compiled patterns, the oldest going first when there are too many.
 pub(crate) struct Cache {
-    patterns: Mutex<(HashMap<(Vec<u8>, bool), Arc<Regex>>, VecDeque<(Vec<u8>, bool)>)>,
+    patterns: Mutex<Patterns>,
     size: usize,
     match_limit: u32,
+}
+
+/// A pattern, and whether it is matched as UTF-8.
+type Key = (Vec<u8>, bool);
+
+#[derive(Default)]
+struct Patterns {
+    compiled: HashMap<Key, Arc<Regex>>,
+    order: VecDeque<Key>,
 }
 
 /// What a failed function returns after nil: text and number.
@@ -108,7 +121,7 @@ impl Cache {
             _ => (as_escapes(pattern), false),
         };
         let key = (pattern.to_vec(), utf8);
-        if let Some(regex) = self.patterns.lock().0.get(&key) {
+        if let Some(regex) = self.patterns.lock().compiled.get(&key) {
             return Ok(regex.clone());
         }
         let limits = format!("(*LIMIT_MATCH={})(*LIMIT_HEAP={HEAP_LIMIT_KIB})", self.match_limit);
@@ -125,13 +138,13 @@ impl Cache {
                 Problem { text, number: i64::try_from(offset).unwrap_or(0) }
             })?;
         let regex = Arc::new(regex);
-        let (patterns, order) = &mut *self.patterns.lock();
-        if patterns.len() >= self.size
+        let Patterns { compiled, order } = &mut *self.patterns.lock();
+        if compiled.len() >= self.size
             && let Some(oldest) = order.pop_front()
         {
-            patterns.remove(&oldest);
+            compiled.remove(&oldest);
         }
-        if patterns.insert(key.clone(), regex.clone()).is_none() {
+        if compiled.insert(key.clone(), regex.clone()).is_none() {
             order.push_back(key);
         }
         Ok(regex)
@@ -254,7 +267,8 @@ fn limit(args: &Args, at: usize) -> Result<usize, ApiError> {
 }
 
 async fn replace(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
-    let (subject, pattern, limit) = (Arc::new(args.bytes(0)?.into_owned()), args.bytes(1)?.into_owned(), limit(&args, 3)?);
+    let (subject, pattern, limit) =
+        (Arc::new(args.bytes(0)?.into_owned()), args.bytes(1)?.into_owned(), limit(&args, 3)?);
     let replacement = match args.arg(2) {
         Arg::Value(Value::Function(function)) => Err(function.clone()),
         other => match other.as_bytes() {
@@ -306,9 +320,8 @@ async fn replace(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
 /// A replacement string: `$1 ${1} ${name} \1`; `\\` and `\$` are literal; any other lone `$` or `\` vanishes.
 fn expand(out: &mut Vec<u8>, template: &[u8], regex: &Regex, subject: &[u8], spans: &Spans) {
     let number = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<usize>().ok());
-    let named = |name: &[u8]| {
-        regex.capture_names().iter().position(|known| known.as_deref().map(str::as_bytes) == Some(name))
-    };
+    let named =
+        |name: &[u8]| regex.capture_names().iter().position(|known| known.as_deref().map(str::as_bytes) == Some(name));
     let put = |out: &mut Vec<u8>, group: Option<usize>| {
         if let Some((start, end)) = group.and_then(|group| spans.get(group).copied().flatten()) {
             out.extend_from_slice(&subject[start..end]);

@@ -1,9 +1,7 @@
 //! ec_strings and PCRE.
 
 use super::pcre;
-use crate::registry::{
-    ApiError, Args, Call, FUNCTION, Function, Ret, Table, Type, optional, param, returns,
-};
+use crate::registry::{ApiError, Args, Call, FUNCTION, Function, Ret, Table, Type, optional, param, returns};
 use crate::userdata::EcString;
 use mlua::Value;
 
@@ -68,10 +66,7 @@ static SET: Function = Function {
 
 static WRITE: Function = Function {
     name: "ec_string:write",
-    params: &[
-        param("str", Type::String, "what to append"),
-        optional("n", Type::Integer, "how many octets of it"),
-    ],
+    params: &[param("str", Type::String, "what to append"), optional("n", Type::Integer, "how many octets of it")],
     returns: &[returns("integer", "octets written")],
     doc: "Appends.",
     call: Call::Sync(|_, args| {
@@ -104,7 +99,7 @@ static LEN: Function = Function {
     name: "ec_string.len",
     returns: &[returns("integer", "octets")],
     doc: "The length of the content.",
-    call: Call::Field { get: |_, args| Ok(Ret::number(args.ec_string()?.len() as f64)), set: None },
+    call: Call::Field { get: |_, args| Ok(Ret::number(args.ec_string()?.length() as f64)), set: None },
     ..FUNCTION
 };
 
@@ -112,7 +107,7 @@ static LENGTH: Function = Function {
     name: "ec_string.length",
     returns: &[returns("integer", "octets")],
     doc: "The length of the content.",
-    call: Call::Field { get: |_, args| Ok(Ret::number(args.ec_string()?.len() as f64)), set: None },
+    call: Call::Field { get: |_, args| Ok(Ret::number(args.ec_string()?.length() as f64)), set: None },
     ..FUNCTION
 };
 

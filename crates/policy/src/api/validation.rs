@@ -265,9 +265,7 @@ static CAN_MODIFY: Function = Function {
     name: "vctx:can_modify_rcpts",
     returns: &[returns("integer", "1 or 0")],
     doc: "Whether the recipient list may be changed in this hook.",
-    call: Call::Sync(|ctx, _| {
-        Ok(Ret::flag(matches!(ctx.phase(), Phase::Rcptto | Phase::Data | Phase::DataSpool)))
-    }),
+    call: Call::Sync(|ctx, _| Ok(Ret::flag(matches!(ctx.phase(), Phase::Rcptto | Phase::Data | Phase::DataSpool)))),
     ..FUNCTION
 };
 

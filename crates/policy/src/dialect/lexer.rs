@@ -23,14 +23,33 @@ pub(super) struct Token {
 }
 
 const KEYWORDS: &[&[u8]] = &[
-    b"and", b"break", b"do", b"else", b"elseif", b"end", b"false", b"for", b"function", b"if", b"in", b"local", b"nil",
-    b"not", b"or", b"repeat", b"return", b"then", b"true", b"until", b"while",
+    b"and",
+    b"break",
+    b"do",
+    b"else",
+    b"elseif",
+    b"end",
+    b"false",
+    b"for",
+    b"function",
+    b"if",
+    b"in",
+    b"local",
+    b"nil",
+    b"not",
+    b"or",
+    b"repeat",
+    b"return",
+    b"then",
+    b"true",
+    b"until",
+    b"while",
 ];
 
 /// Symbols, the longest first.
 const SYMBOLS: &[&[u8]] = &[
-    b"...", b"..", b"==", b"~=", b"!=", b"<=", b">=", b"<<", b">>", b"^^", b"+", b"-", b"*", b"/", b"%", b"^", b"#", b"&",
-    b"|", b"~", b"!", b"\\", b"<", b">", b"=", b"(", b")", b"{", b"}", b"[", b"]", b";", b":", b",", b".",
+    b"...", b"..", b"==", b"~=", b"!=", b"<=", b">=", b"<<", b">>", b"^^", b"+", b"-", b"*", b"/", b"%", b"^", b"#",
+    b"&", b"|", b"~", b"!", b"\\", b"<", b">", b"=", b"(", b")", b"{", b"}", b"[", b"]", b";", b":", b",", b".",
 ];
 
 pub fn is_keyword(word: &[u8]) -> bool {
@@ -190,7 +209,11 @@ impl<'a> Lexer<'a> {
             [b'0', b'0'..=b'9' | b'e' | b'E', ..] => false,
             _ => is_decimal(text),
         };
-        if good { Ok(Kind::Number) } else { Err(self.error(start, &format!("malformed number near '{}'", self.near(start)))) }
+        if good {
+            Ok(Kind::Number)
+        } else {
+            Err(self.error(start, &format!("malformed number near '{}'", self.near(start))))
+        }
     }
 
     fn string(&mut self, quote: u8, edits: &mut Edits) -> Result<Kind, SyntaxError> {
@@ -244,7 +267,9 @@ impl<'a> Lexer<'a> {
                 let value = match (digits, value) {
                     (4 | 6 | 8, Some(value)) if value <= 0x7fff_ffff => value,
                     (8, Some(_)) => {
-                        return Err(self.error(at, &format!("escape sequence too large near '{}'", self.before(start, at))));
+                        return Err(
+                            self.error(at, &format!("escape sequence too large near '{}'", self.before(start, at)))
+                        );
                     }
                     _ => {
                         let text = "expected either 4, 6 or 8 hex digits for unicode escape";

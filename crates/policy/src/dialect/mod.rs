@@ -185,7 +185,10 @@ mod tests {
     fn operands_are_named_for_messages() {
         for (source, want) in [
             ("local a = 1 return a & b", "local a = 1 return (__ph_band(a , b,\"local 'a'\",\"global 'b'\"))"),
-            ("local a function f() return 1 | a end", "local a function f() return (__ph_bor(1 , a,nil,\"upvalue 'a'\")) end"),
+            (
+                "local a function f() return 1 | a end",
+                "local a function f() return (__ph_bor(1 , a,nil,\"upvalue 'a'\")) end",
+            ),
             ("return t.x & 1", "return (__ph_band(t.x , 1,\"field 'x'\"))"),
             ("x = a |\n b", "x = (__ph_bor(a ,\n b,\"global 'a'\",\"global 'b'\",2))"),
             ("x = a\n| 1", "x = (__ph_bor(a\n, 1,\"global 'a'\",nil,2))"),
@@ -217,9 +220,28 @@ mod tests {
     #[test]
     fn what_only_luajit_knows_is_refused() {
         for source in [
-            "x = a && b", "x = a || b", "x = a ? b : c", "x = a?.b", "x = a ?? b", "x += 1", "x = 1LL", "x = 0b1", "x = 1_000",
-            "x = 0x1p4", "x = 3i", "::label::", "goto label", "continue", "const x = 1", "x = a ~ b", "x = a ~>> b", "x = a // b",
-            "f = a -> b", "x = 08", "x = 00.5", "x = 0e5",
+            "x = a && b",
+            "x = a || b",
+            "x = a ? b : c",
+            "x = a?.b",
+            "x = a ?? b",
+            "x += 1",
+            "x = 1LL",
+            "x = 0b1",
+            "x = 1_000",
+            "x = 0x1p4",
+            "x = 3i",
+            "::label::",
+            "goto label",
+            "continue",
+            "const x = 1",
+            "x = a ~ b",
+            "x = a ~>> b",
+            "x = a // b",
+            "f = a -> b",
+            "x = 08",
+            "x = 00.5",
+            "x = 0e5",
         ] {
             assert!(translate(source.as_bytes()).is_err(), "{source}");
         }

@@ -83,8 +83,11 @@ async fn output_of(path: &Path) -> Vec<u8> {
 #[tokio::test]
 async fn scripts_print_what_the_real_interpreter_printed() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance/dialect");
-    let mut scripts: Vec<PathBuf> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "lua")).collect();
+    let mut scripts: Vec<PathBuf> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "lua"))
+        .collect();
     scripts.sort();
     assert!(scripts.len() >= 61, "{} scripts", scripts.len());
     let mut wrong = Vec::new();

@@ -51,7 +51,11 @@ impl Scopes {
     pub fn close_function(&mut self) -> ImplicitArg {
         match self.functions.pop() {
             Some(Function { names_arg: true, body: Some(at), uses_dots, .. }) => {
-                if uses_dots { ImplicitArg::Nil(at) } else { ImplicitArg::Table(at) }
+                if uses_dots {
+                    ImplicitArg::Nil(at)
+                } else {
+                    ImplicitArg::Table(at)
+                }
             }
             _ => ImplicitArg::No,
         }

@@ -182,13 +182,8 @@ impl Args {
     pub(super) fn check(&self) -> Result<(), ApiError> {
         for (at, param) in self.function.params.iter().enumerate() {
             let value = self.arg(at);
-            if param.rest {
-                for later in at..self.given() {
-                    if !param.kind.takes(self.arg(later)) {
-                        return Err(self.mismatch(later, param.kind));
-                    }
-                }
-            } else if !param.kind.takes(value) && !(param.optional && value.is_nil()) {
+            let left_out = param.optional && value.is_nil();
+            if !left_out && !param.kind.takes(value) {
                 return Err(self.mismatch(at, param.kind));
             }
         }
@@ -205,14 +200,6 @@ impl Args {
         match &self.values {
             Values::Few(values) => values.get(at).unwrap_or(NIL),
             Values::Many(values) => values.get(at).unwrap_or(NIL),
-        }
-    }
-
-    /// How many values there are, trailing nils of the short form not counted.
-    fn given(&self) -> usize {
-        match &self.values {
-            Values::Few(values) => values.iter().rposition(|v| !v.is_nil()).map_or(0, |at| at + 1),
-            Values::Many(values) => values.len(),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Puts the declared functions into a Lua state: under their names, on the classes of their objects, with their checks.
 
 use super::arguments::{Object, Receiver};
-use super::{ApiError, Arg, Args, Call, Ctx, Function, Phase, Ret, Table};
+use super::{ApiError, Arg, Args, Call, Ctx, Function, Phase, Ret, SyncCall, Table};
 use crate::host::{Host, PhaseCheck};
 use crate::userdata::{self, Class};
 use mlua::{Either, FromLua, Lua, Value, Variadic};
@@ -92,8 +92,6 @@ fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function) -> mlua::Resul
     }
 }
 
-type SyncCall = fn(&Ctx<'_>, &Args) -> Result<Ret, ApiError>;
-
 fn sync_function(
     lua: &Lua,
     host: &Arc<Host>,
@@ -121,7 +119,7 @@ fn plain_function(
     call: SyncCall,
 ) -> mlua::Result<mlua::Function> {
     let host = host.clone();
-    let few = function.params.len() <= FEW && !function.params.iter().any(|param| param.rest);
+    let few = function.params.len() <= FEW;
     match (few, function.returns.len() <= 1) {
         (true, true) => lua.create_function(move |lua, (a, b, c, d): (Arg, Arg, Arg, Arg)| {
             let args = Args::few(function, Object::None, [a, b, c, d]);
@@ -148,7 +146,7 @@ where
     Receiver<T>: FromLua,
 {
     let host = host.clone();
-    let few = function.params.len() <= FEW - 1 && !function.params.iter().any(|param| param.rest);
+    let few = function.params.len() < FEW;
     match (few, function.returns.len() <= 1) {
         (true, true) => lua.create_function(move |lua, (object, a, b, c): (Receiver<T>, Arg, Arg, Arg)| {
             let args = Args::few(function, object.object, [a, b, c, Arg::Nil]);

@@ -73,9 +73,6 @@ pub struct Phases {
 impl Phases {
     pub const ANY: Phases = Phases { label: "any", documented: u16::MAX, workable: u16::MAX };
 
-    /// Only while scripts are loaded and in `init`.
-    pub const INIT: Phases = Phases::new("init", &[Phase::Init]);
-
     pub const fn new(label: &'static str, documented: &[Phase]) -> Phases {
         let bits = bits(documented);
         Phases { label, documented: bits, workable: bits }

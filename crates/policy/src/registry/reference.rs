@@ -110,7 +110,7 @@ fn write_stubs(out: &mut String) -> std::fmt::Result {
             writeln!(out, "---@deprecated")?;
         }
         for param in function.params {
-            let optional = if param.optional && !param.rest { "?" } else { "" };
+            let optional = if param.optional { "?" } else { "" };
             writeln!(out, "---@param {}{optional} {} {}", param.name, param.kind.annotation(), param.doc)?;
         }
         for value in function.returns {
@@ -120,4 +120,65 @@ fn write_stubs(out: &mut String) -> std::fmt::Result {
         writeln!(out, "function {}({}) end", function.name, names.join(", "))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::Phase;
+
+    #[test]
+    fn every_function_is_documented_and_declared_once() {
+        let mut names = std::collections::HashSet::new();
+        for function in TABLES.iter().flat_map(|table| table.functions) {
+            assert!(!function.doc.is_empty() && function.doc.ends_with('.'), "{}", function.name);
+            // `vctx.disconnect` is a method to read and a field to assign.
+            assert!(names.insert(function.name), "{} is declared twice", function.name);
+            assert!(function.since.is_empty() || !function.page.is_empty(), "{} has no page", function.name);
+            for param in function.params {
+                assert!(!param.doc.is_empty(), "{}: {}", function.name, param.name);
+            }
+            let required_after_optional = function.params.windows(2).any(|two| two[0].optional && !two[1].optional);
+            assert!(!required_after_optional, "{}", function.name);
+            let phases = function.phases;
+            assert!(phases.label != "any" || phases.documents(Phase::Queue), "{}", function.name);
+        }
+    }
+
+    #[test]
+    fn the_list_has_the_columns_of_the_function_list() {
+        let list = lua_api_json();
+        let rows = list.as_array().unwrap();
+        let header = rows.iter().find(|row| row["name"] == "msg:header").unwrap();
+        for (column, value) in [
+            ("table", "message"),
+            ("params", "hdr, [value], [mode]"),
+            ("package", "msys.extended.message"),
+            ("since", "3.1"),
+            ("phases", "data, data_spool, data_spool_each_rcpt, set_binding"),
+            ("deprecated", "no"),
+        ] {
+            assert_eq!(header[column], value, "{column}");
+        }
+        assert_eq!(rows.len(), TABLES.iter().map(|table| table.functions.len()).sum::<usize>());
+    }
+
+    #[test]
+    fn pages_and_stubs_name_every_function() {
+        let stubs = stubs();
+        for table in TABLES {
+            let page = reference_markdown(table.name).unwrap();
+            for function in table.functions {
+                assert!(page.contains(&format!("\n## {}", function.name)), "{}", function.name);
+                let stub = if function.is_field() {
+                    format!("---@field {} ", function.short_name())
+                } else {
+                    format!("\nfunction {}(", function.name)
+                };
+                assert!(stubs.contains(&stub), "{}", function.name);
+            }
+        }
+        crate::dialect::translate(stubs.as_bytes()).unwrap();
+        assert_eq!(reference_markdown("nosuch"), None);
+    }
 }

@@ -36,7 +36,10 @@ pub static BODY: Function = Function {
     since: "3.1",
     phases: READERS,
     params: &[optional("...", Type::String, "the new body; one trailing end-of-data mark is taken off")],
-    returns: &[returns("string|nil", "the body, transfer encoding untouched; nil before there is content"), returns("string|nil", "why not")],
+    returns: &[
+        returns("string|nil", "the body, transfer encoding untouched; nil before there is content"),
+        returns("string|nil", "why not"),
+    ],
     doc: "Reads or replaces the body. Content-Type and transfer encoding are the caller's to keep right.",
     page: "4/lua/ref-msg-body.md",
     call: Call::Async(|ctx, args| Box::pin(body(ctx, args))),
@@ -48,7 +51,10 @@ pub static RAW: Function = Function {
     since: "3.1",
     phases: RECEPTION,
     params: &[optional("value", Type::String, "the new content, headers first")],
-    returns: &[returns("string|nil", "the whole message; nil before there is content"), returns("integer", "its length in octets")],
+    returns: &[
+        returns("string|nil", "the whole message; nil before there is content"),
+        returns("integer", "its length in octets"),
+    ],
     doc: "Reads or replaces the whole message.",
     page: "4/lua/ref-msg-raw.md",
     call: Call::Async(|ctx, args| Box::pin(raw(ctx, args))),

@@ -100,7 +100,10 @@ pub static CODE: Function = Function {
         optional("number", Type::Integer, "the code; 0: the one that the text begins with"),
         optional("string", Type::String, "the text, of one line or several"),
     ],
-    returns: &[returns("string|nil", "the status text, `421 Too much spam`; nil when there is none"), returns("string|nil", "why not")],
+    returns: &[
+        returns("string|nil", "the status text, `421 Too much spam`; nil when there is none"),
+        returns("string|nil", "why not"),
+    ],
     doc: "Reads or sets the delivery status text of the message: what logs and reports show. It is not the verdict of a reception.",
     page: "4/lua/ref-msg-code.md",
     call: Call::Sync(code),
@@ -127,12 +130,13 @@ pub static SET_STATUS: Function = Function {
 pub static DISCARD: Function = Function {
     name: "msg:discard",
     since: "3.0",
-    phases: Phases::new(
-        "data, data_spool, data_spool_each_rcpt",
-        &[Phase::Data, Phase::DataSpool, Phase::EachRcpt],
-    )
-    .also(&[Phase::Rcptto, Phase::Queue]),
-    params: &[optional("reason", Type::String, "for the log; where it has no SMTP code it is replaced by the default text")],
+    phases: Phases::new("data, data_spool, data_spool_each_rcpt", &[Phase::Data, Phase::DataSpool, Phase::EachRcpt])
+        .also(&[Phase::Rcptto, Phase::Queue]),
+    params: &[optional(
+        "reason",
+        Type::String,
+        "for the log; where it has no SMTP code it is replaced by the default text",
+    )],
     doc: "Accepts the message and throws it away: the client gets 250, nothing is queued, no report is made.",
     page: "4/lua/ref-msg-discard.md",
     call: Call::Sync(|_, args| {
@@ -170,7 +174,11 @@ pub static ENVELOPE: Function = Function {
     since: "3.0.9",
     phases: READERS,
     params: &[
-        param("flags", Type::Integer, "`EC_MSG_ENV_FROM` or `EC_MSG_ENV_TO`, with `| EC_MSG_ENV_COMPLETE` for the whole address"),
+        param(
+            "flags",
+            Type::Integer,
+            "`EC_MSG_ENV_FROM` or `EC_MSG_ENV_TO`, with `| EC_MSG_ENV_COMPLETE` for the whole address",
+        ),
         optional("localpart_str", Type::EcString, "receives the local part, or the whole address"),
         optional("domain_str", Type::EcString, "receives the domain"),
     ],
@@ -222,7 +230,10 @@ pub static RCPTTO: Function = Function {
     since: "3.0",
     phases: READERS_WITH_RCPTTO,
     params: &[optional("value", Type::String, "the new recipient")],
-    returns: &[returns("string|nil", "the bare address; nil before there is a recipient"), returns("string|nil", "why not")],
+    returns: &[
+        returns("string|nil", "the bare address; nil before there is a recipient"),
+        returns("string|nil", "why not"),
+    ],
     doc: "Reads or changes the recipient of the envelope. Changing is for messages that have one recipient of their own.",
     page: "4/lua/ref-msg-rcptto.md",
     call: Call::Sync(rcptto),
