@@ -1,9 +1,10 @@
 //! What a session offers: `smtp_extensions` understood once, and the reply to EHLO.
 //!
-//! Order on the wire: STARTTLS, ENHANCEDSTATUSCODES, `AUTH=` and AUTH, the others as configured, SIZE, PIPELINING, 8BITMIME.
+//! Order on the wire: STARTTLS, ENHANCEDSTATUSCODES, `AUTH=` and AUTH, the others as configured, SIZE, PIPELINING, 8BITMIME,
+//! then what a policy added. An entry that begins with `+` is announced only, one with `-` is not announced any more.
 
 use super::handler::Settings;
-use crate::reply::{push_number, push_text};
+use crate::reply::push_text;
 use smallvec::SmallVec;
 
 /// The settings' extensions, as switches.
@@ -26,7 +27,11 @@ pub(crate) struct Capabilities {
 impl Capabilities {
     pub fn of(settings: &Settings) -> Capabilities {
         let mut found = Capabilities::default();
-        for extension in &settings.extensions {
+        for extension in settings.extensions.iter().filter(|extension| !extension.starts_with('+')) {
+            if let Some(removed) = extension.strip_prefix('-') {
+                found.switch_off(removed);
+                continue;
+            }
             let mut words = extension.split_ascii_whitespace();
             let Some(keyword) = words.next() else { continue };
             match &*keyword.to_ascii_uppercase() {
@@ -53,6 +58,16 @@ impl Capabilities {
         found
     }
 
+    /// A capability that a policy removed is refused when the client uses it all the same.
+    fn switch_off(&mut self, line: &str) {
+        match &*keyword_of(line).to_ascii_uppercase() {
+            "STARTTLS" => self.starttls = false,
+            "CHUNKING" => self.chunking = false,
+            "AUTH" => self.mechanisms.clear(),
+            _ => {}
+        }
+    }
+
     pub fn announces_auth(&self) -> bool {
         !self.mechanisms.is_empty()
     }
@@ -73,7 +88,12 @@ pub(crate) fn write_ehlo(
     standing: Standing,
     out: &mut Vec<u8>,
 ) {
+    let start = out.len();
     let mechanisms = capabilities.mechanisms.join(" ");
+    let size = match settings.max_message_size {
+        0 => String::new(),
+        size => format!(" {size}"),
+    };
     let mut lines: SmallVec<[(&str, &str); 16]> = SmallVec::new();
     if capabilities.starttls && settings.tls.is_some() && !standing.tls {
         lines.push(("STARTTLS", ""));
@@ -86,11 +106,22 @@ pub(crate) fn write_ehlo(
         lines.push(("AUTH=", &mechanisms));
         lines.push(("AUTH ", &mechanisms));
     }
-    for extension in &settings.extensions {
-        let keyword = extension.split_ascii_whitespace().next().unwrap_or("");
+    for extension in settings.extensions.iter().filter(|extension| !extension.starts_with(['+', '-'])) {
         let placed = ["", "STARTTLS", "ENHANCEDSTATUSCODES", "AUTH", "SIZE", "PIPELINING", "8BITMIME"];
-        if !placed.iter().any(|name| name.eq_ignore_ascii_case(keyword)) {
+        if !placed.iter().any(|name| name.eq_ignore_ascii_case(keyword_of(extension))) {
             lines.push((extension.trim(), ""));
+        }
+    }
+    lines.extend([("SIZE", &*size), ("PIPELINING", ""), ("8BITMIME", "")]);
+    // What a policy edited: it changes the announcement, never what is done.
+    for edit in &settings.extensions {
+        let Some(line) = edit.strip_prefix(['+', '-']) else { continue };
+        lines.retain(|(known, _)| {
+            let known = known.trim_end_matches(['=', ' ']);
+            !keyword_of(known).eq_ignore_ascii_case(keyword_of(line))
+        });
+        if edit.starts_with('+') {
+            lines.push((line.trim(), ""));
         }
     }
     for line in first.trim_end_matches(['\r', '\n']).split('\n') {
@@ -104,12 +135,13 @@ pub(crate) fn write_ehlo(
         push_text(rest, out);
         out.extend_from_slice(b"\r\n");
     }
-    out.extend_from_slice(b"250-SIZE");
-    if settings.max_message_size > 0 {
-        out.push(b' ');
-        push_number(settings.max_message_size, out);
-    }
-    out.extend_from_slice(b"\r\n250-PIPELINING\r\n250 8BITMIME\r\n");
+    // The last line of the reply has a blank in place of the hyphen.
+    let last = out[start..out.len() - 2].iter().rposition(|&byte| byte == b'\n').map_or(start, |at| start + at + 1);
+    out[last + 3] = b' ';
+}
+
+fn keyword_of(extension: &str) -> &str {
+    extension.split_ascii_whitespace().next().unwrap_or("")
 }
 
 #[cfg(test)]
@@ -138,6 +170,16 @@ mod tests {
             "250-h says EHLO to i\r\n250-ENHANCEDSTATUSCODES\r\n250-AUTH=PLAIN LOGIN\r\n250-AUTH PLAIN LOGIN\r\n\
              250-XCLIENT\r\n250-SIZE 1000\r\n250-PIPELINING\r\n250 8BITMIME\r\n"
         );
+    }
+
+    #[test]
+    fn a_policy_changes_the_announcement_and_never_switches_a_feature_on() {
+        let edits = ["XCLIENT", "-8BITMIME", "+SIZE 10", "+CHUNKING", "-XCLIENT"];
+        let text = ehlo(&edits, 0, Standing::default());
+        assert_eq!(text, "250-h says EHLO to i\r\n250-PIPELINING\r\n250-SIZE 10\r\n250 CHUNKING\r\n");
+        let mut settings = settings();
+        settings.extensions = edits.iter().map(|text| (*text).to_owned()).collect();
+        assert!(!Capabilities::of(&settings).chunking);
     }
 
     #[test]
