@@ -511,7 +511,14 @@ fn make_folders(settings: &ph_eventlog::LogSettings, identity: &privileges::Iden
 
 /// Opens the spool and queues what is in it.
 async fn open_spool(config: &Config, dir: PathBuf, queue: &Queue) -> Result<(Spool, String)> {
-    let options = SpoolOptions { mode: config.global().get(&opt::SPOOL_MODE), ..SpoolOptions::new(dir) };
+    let global = config.global();
+    let options = SpoolOptions {
+        mode: global.get(&opt::SPOOL_MODE),
+        // The option's bounds keep it within 32 bits; the log is written in blocks of 4096 octets.
+        segment_bytes: u32::try_from(global.get(&opt::SPOOL_SEGMENT_SIZE)).unwrap_or(64 << 20) & !0xfff,
+        compact_after: Duration::from_secs(global.get(&opt::SPOOL_COMPACT_AFTER)),
+        ..SpoolOptions::new(dir)
+    };
     let queue = queue.clone();
     let open = move || Spool::open(options, &mut |found| _ = queue.recover(found.key, found.summary));
     let (spool, report) = tokio::task::spawn_blocking(open).await.context("the spool's recovery broke")??;

@@ -120,6 +120,25 @@ impl NextHop {
     }
 }
 
+impl Server {
+    /// The exit code of a process that was told to end and did. Waits for it as long as `stop` does.
+    pub fn wait(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + super::PATIENCE;
+        loop {
+            if let Some(code) = self.has_ended() {
+                return code;
+            }
+            assert!(Instant::now() < deadline, "the server did not end");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// The exit code if the process is no more; `Some(None)`: a signal ended it.
+    pub fn has_ended(&mut self) -> Option<Option<i32>> {
+        self.child.try_wait().expect("wait works").map(|status| status.code())
+    }
+}
+
 /// Messages in the queue: due, waiting, and on their way.
 pub fn queued(server: &Server) -> u64 {
     let summary = server.console("summary");
