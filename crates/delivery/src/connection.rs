@@ -252,7 +252,8 @@ impl<'a> Session<'a> {
     /// Takes what comes next and hands it to the peer. False: there is nothing now.
     async fn submit_next(&mut self) -> bool {
         let mut flight: SmallVec<[InHand; 1]> = SmallVec::new();
-        let Some(room) = self.room() else {
+        self.refresh_settings();
+        let Some(room) = self.room().filter(|_| !self.leaving) else {
             self.leaving = true;
             return false;
         };
@@ -283,6 +284,15 @@ impl<'a> Session<'a> {
         true
     }
 
+    /// A reload holds for open connections too. Where it changes what a session is made with, another one is made.
+    fn refresh_settings(&mut self) {
+        if self.shared.settings.generation() != self.settings.generation {
+            let settings = self.shared.settings.of(self.permit.queue());
+            self.leaving |= settings.session != self.settings.session;
+            self.settings = settings;
+        }
+    }
+
     /// Messages that this connection may still take in one go; `None`: none at all.
     fn room(&self) -> Option<usize> {
         let settings = &self.settings;
@@ -305,7 +315,7 @@ impl<'a> Session<'a> {
             Err(reply) => return self.refuse(flight, reply).await,
         };
         let envelope = &stored.envelope;
-        let source = XclientSource::new(envelope);
+        let source = (self.settings.xclient != Xclient::No).then(|| XclientSource::new(envelope));
         let orcpts: SmallVec<[Option<String>; 1]> = flight.iter().map(|(_, stored)| orcpt(&stored.envelope)).collect();
         let envid = envid(envelope);
         let recipients: SmallVec<[Recipient<'_>; 1]> = flight
@@ -327,10 +337,7 @@ impl<'a> Session<'a> {
             ret_full: envelope.dsn.ret.map(|ret| ret == Ret::Full),
             envid: envid.as_deref(),
             auth: self.settings.auth_for(envelope),
-            xclient: match self.settings.xclient {
-                Xclient::No => None,
-                wish => Some(source.arguments(wish == Xclient::Required)),
-            },
+            xclient: source.as_ref().map(|source| source.arguments(self.settings.xclient == Xclient::Required)),
         };
         let submitted = self.open.connection.submit(&transaction);
         drop(transaction);

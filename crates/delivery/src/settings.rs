@@ -20,6 +20,8 @@ use std::time::Duration;
 #[derive(Debug)]
 pub struct Settings {
     pub at: QueueRef,
+    /// The generation of the configuration that they are from.
+    pub generation: u64,
     pub session: SessionSettings,
     pub xclient: Xclient,
     pub send_8bitmime: bool,
@@ -118,6 +120,7 @@ impl Settings {
         };
         Settings {
             at: at.clone(),
+            generation: config.generation(),
             session: SessionSettings::new(config, &scope, protocol.unwrap_or(Protocol::Esmtp)),
             xclient: match &*scope.get(&opt::XCLIENT) {
                 "ifavailable" => Xclient::IfAvailable,
@@ -168,8 +171,8 @@ impl SessionSettings {
         let bind = scope.get(&opt::BIND_ADDRESS);
         let seconds = |option: &ph_config::Opt<u64>| Duration::from_secs(scope.get(option));
         let port = if protocol == Protocol::Lmtp { &opt::LMTP_PORT } else { &opt::REMOTE_SMTP_PORT };
-        let (tls12, tls13) = client::versions(&scope.get(&opt::TLS_PROTOCOLS));
         let path = |value: Option<Arc<str>>| value.map(|path| PathBuf::from(&*path));
+        let words = |value: Option<Arc<str>>| value.map(|words| words.to_string()).unwrap_or_default();
         SessionSettings {
             protocol,
             port: scope.get(port).try_into().unwrap_or(25),
@@ -200,9 +203,10 @@ impl SessionSettings {
                 ca: path(scope.get(&opt::TLS_CA)),
                 certificate: path(scope.get(&opt::TLS_CERTIFICATE)),
                 key: path(scope.get(&opt::TLS_KEY)),
-                tls12,
-                tls13,
-                suites13: scope.get(&opt::TLSV13_CIPHERSUITES).map(|suites| suites.to_string()).unwrap_or_default(),
+                protocols: scope.get(&opt::TLS_PROTOCOLS).to_string(),
+                ciphers: scope.get(&opt::TLS_CIPHERS).to_string(),
+                ciphersuites_13: words(scope.get(&opt::TLSV13_CIPHERSUITES)),
+                curves: words(config.global().get(&opt::TLS_EC_CURVE_NAMES)),
             },
             connect_timeout: seconds(&opt::CONNECT_TIMEOUT),
             timeouts: Timeouts {
@@ -304,6 +308,11 @@ struct Known {
 impl SettingsCache {
     pub fn new(config: Arc<ArcSwap<Config>>) -> SettingsCache {
         SettingsCache { config, known: Mutex::default() }
+    }
+
+    /// The generation that is valid now.
+    pub fn generation(&self) -> u64 {
+        self.config.load().generation()
     }
 
     /// The settings of a queue.

@@ -2,6 +2,7 @@
 
 mod batches;
 mod failures;
+mod hooks;
 mod peer;
 mod reports;
 mod routing;
@@ -9,7 +10,7 @@ mod schedule;
 mod sessions;
 mod shaping;
 
-use crate::{Delivery, DeliveryHandle, DeliveryServices, Inject, InjectError, Injecting};
+use crate::{Delivery, DeliveryHandle, DeliveryServices, Inject, InjectError, Injecting, Policies};
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use peer::Peer;
@@ -34,6 +35,7 @@ pub struct World {
     pub dns: Authority,
     pub injected: Arc<Reports>,
     pub folder: TempDir,
+    pub policy: Option<Arc<dyn Policies>>,
     pub handle: Option<DeliveryHandle>,
 }
 
@@ -89,6 +91,7 @@ impl World {
             dns: Authority::start(zone).await.unwrap(),
             injected: Arc::default(),
             folder,
+            policy: None,
             handle: None,
         }
     }
@@ -103,7 +106,7 @@ impl World {
     pub fn start(&mut self) -> &DeliveryHandle {
         let handle = Delivery::start(DeliveryServices {
             config: self.config.clone(),
-            policy: None,
+            policy: self.policy.clone(),
             queue: self.queue.clone(),
             spool: self.spool.clone(),
             log: self.log.clone(),

@@ -74,9 +74,9 @@ impl Peer {
         Peer::start_at(SocketAddr::new(ip.parse().unwrap(), self.address.port()), script).await
     }
 
-    /// Changes a rule.
-    pub fn now(&self, command: &str, reply: &str) {
-        self.seen.lock().rules.insert(command.to_owned(), vec![reply.to_owned()]);
+    /// Changes a rule: these replies in turn, the last one for ever.
+    pub fn now(&self, command: &str, replies: &[&str]) {
+        self.seen.lock().rules.insert(command.to_owned(), replies.iter().map(|reply| reply.to_string()).collect());
     }
 
     pub fn look<T>(&self, look: impl FnOnce(&Seen) -> T) -> T {

@@ -225,24 +225,43 @@ async fn xclient_and_auth_tell_who_we_are_and_for_whom() {
 
 #[tokio::test]
 async fn an_idle_connection_moves_to_a_domain_behind_the_same_host() {
+    for (option, connections) in [("true", 1), ("false", 2)] {
+        let peer = Peer::start(&[]).await;
+        let zone = "a.example MX 10 mx.example\nb.example MX 10 mx.example\nmx.example A 127.0.0.1\n";
+        // Only one connection at a time for the whole server, so that the other domain has to wait for it.
+        let config = format!(
+            "remote_smtp_port = {} server_max_outbound_connections = 1 server_reserve_outbound_connections = 0 \
+             migrate_connections_between_sibling_domains = {option}",
+            peer.address.port()
+        );
+        let mut world = World::new(&config, zone, Clock::system()).await;
+        let handle = world.start().clone();
+        handle.resolve("a.example").await;
+        handle.resolve("b.example").await;
+        assert_eq!(handle.also_used_by("127.0.0.1".parse().unwrap(), "a.example"), ["b.example".into()]);
+        world.push("s@x.example", "r@a.example").await;
+        world.push("s@x.example", "r@b.example").await;
+        world.wait_for("D", 2).await;
+        assert_eq!(peer.connections(), connections, "migration {option}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_that_changes_how_a_session_is_made_ends_the_present_one() {
     let peer = Peer::start(&[]).await;
-    let zone = "a.example MX 10 mx.example\nb.example MX 10 mx.example\nmx.example A 127.0.0.1\n";
-    let config = format!(
-        "remote_smtp_port = {} max_outbound_connections = 1 server_max_outbound_connections = 1 server_reserve_outbound_connections = 0",
-        peer.address.port()
-    );
-    let mut world = World::new(&config, zone, Clock::system()).await;
-    world.start();
-    world.push("s@x.example", "r@a.example").await;
-    world.push("s@x.example", "r@b.example").await;
+    let base = format!("remote_smtp_port = {} idle_timeout = 60", peer.address.port());
+    let world = World::running(&base, &zone_of(&peer)).await;
+    world.push("s@x.example", "1@d.example").await;
+    world.wait_for("D", 1).await;
+    // Something that the session does not depend on: it goes on.
+    world.reconfigure(&format!("{base} max_recipients_per_batch = 5"));
+    world.push("s@x.example", "2@d.example").await;
     world.wait_for("D", 2).await;
-    // Both domains are known to lie behind one host now.
-    let before = peer.connections();
-    world.push("s@x.example", "r@a.example").await;
-    world.push("s@x.example", "r@b.example").await;
-    world.wait_for("D", 4).await;
-    assert!(peer.connections() <= before + 1);
-    world.drained().await;
+    assert_eq!(peer.connections(), 1);
+    world.reconfigure(&format!("{base} ehlo_hostname = other.example"));
+    world.push("s@x.example", "3@d.example").await;
+    world.wait_for("D", 3).await;
+    assert_eq!(peer.commands("EHLO"), ["EHLO me.example", "EHLO other.example"]);
 }
 
 #[tokio::test]

@@ -318,7 +318,7 @@ async fn certificates_are_judged_by_the_mode() {
         (Verify::Host, false, &["mx.example"], Err(text::CERT_CA)),
     ] {
         let (stream, ca, _folder) = tls_peer(names).await;
-        let options = TlsOptions { ca: with_ca.then_some(ca), tls12: true, tls13: true, ..TlsOptions::default() };
+        let options = TlsOptions { ca: with_ca.then_some(ca), ..TlsOptions::default() };
         let tls = Arc::new(ClientTls::new(&options).unwrap());
         let target = TlsTarget { tls, verify, domain: "domain.example".into(), host: "mx.example".into() };
         let settings = Arc::new(Settings { tls: TlsMode::Required, ..settings() });

@@ -90,6 +90,11 @@ impl Client {
         self.input.buffer()
     }
 
+    /// What is to be written: a driver takes `Out::io_slices` and says by `Out::advance` how much has left.
+    pub fn output(&mut self) -> &mut Out {
+        &mut self.out
+    }
+
     /// Whether more input is of use now.
     pub fn wants_input(&self) -> bool {
         !self.input.is_full()
@@ -105,6 +110,9 @@ impl Client {
             }
         }
         self.pump();
+        if self.closing && self.expected.is_empty() && !self.transactions.is_empty() {
+            self.close(); // nothing more is sent, so nothing more is answered
+        }
     }
 
     /// The session stands and takes transactions.

@@ -295,6 +295,19 @@ fn a_kept_connection_that_the_peer_closes_costs_no_attempt() {
 }
 
 #[test]
+fn a_session_that_is_about_to_close_strands_no_message() {
+    let mut talk = Talk::ready(settings(), PLAIN);
+    talk.send("a@b", &["c@d"], "x\r\n").unwrap();
+    talk.send("a@b", &["e@d"], "x\r\n").unwrap();
+    for reply in ["250 ok\r\n", "250 ok\r\n", "250 what\r\n"] {
+        talk.said();
+        talk.hear(reply);
+    }
+    assert_eq!(talk.outcome(), [(Kind::Transient, 7, "250 what".to_owned())]);
+    assert_eq!(talk.outcome()[0].0, Kind::NotAttempted);
+}
+
+#[test]
 fn a_reply_to_a_dot_that_is_not_out_ends_the_session() {
     for (reply, kind, wanted) in
         [("250 ok", Kind::Transient, text::SEND_BODY), ("552 too big", Kind::Permanent, "552 too big")]

@@ -28,7 +28,7 @@ pub use reply::{REPLY_LINES_MAX, REPLY_SIZE_MAX};
 pub use settings::{Cause, Protocol, Settings, Timeouts, TlsMode};
 pub use stage::{Stage, text};
 pub use stuff::Stuffer;
-pub use tls::{ClientTls, TlsOptionError, TlsOptions, TlsSession, Verify, versions};
+pub use tls::{ClientTls, TlsOptionError, TlsOptions, TlsSession, Verify};
 pub use transaction::{
     Body, Content, Failure, Kind, Outcome, PATH_LEN_MAX, Path, ReadAt, Recipient, Refused, Transaction, Verdict,
     Xclient, is_sendable,

@@ -6,7 +6,7 @@
 use super::stage::text;
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{CertificateError, ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
@@ -37,12 +37,14 @@ pub struct TlsOptions {
     /// The client's certificate chain; the key may be in the same file.
     pub certificate: Option<PathBuf>,
     pub key: Option<PathBuf>,
-    /// `TLSv1.2` is allowed.
-    pub tls12: bool,
-    /// `TLSv1.3` is allowed.
-    pub tls13: bool,
-    /// Colon list of TLS 1.3 suites; empty: all.
-    pub suites13: String,
+    /// `tls_protocols`; empty: all that there are.
+    pub protocols: String,
+    /// `tls_ciphers`, for TLS 1.2; empty: the default.
+    pub ciphers: String,
+    /// `tlsv13_ciphersuites`; empty: all.
+    pub ciphersuites_13: String,
+    /// `tls_ec_curve_names`; empty: the library's own.
+    pub curves: String,
 }
 
 /// What is wrong with the options: the operator is to blame.
@@ -50,8 +52,8 @@ pub struct TlsOptions {
 pub enum TlsOptionError {
     #[error("{path}: {reason}")]
     File { path: PathBuf, reason: String },
-    #[error("no TLS version is left by tls_protocols")]
-    NoVersion,
+    #[error(transparent)]
+    Words(#[from] crate::tls::TlsError),
     #[error("{0}")]
     Rustls(#[from] rustls::Error),
 }
@@ -61,6 +63,7 @@ pub enum TlsOptionError {
 pub struct ClientTls {
     config: Arc<ClientConfig>,
     roots: Option<Arc<WebPkiServerVerifier>>,
+    warnings: Vec<String>,
 }
 
 /// What is known of a session once it stands, for logs.
@@ -77,7 +80,9 @@ pub struct TlsSession {
 impl ClientTls {
     /// Reads the files of the options (blocking).
     pub fn new(options: &TlsOptions) -> Result<ClientTls, TlsOptionError> {
-        let provider = Arc::new(provider(&options.suites13));
+        let (provider, warnings) = crate::tls::provider(&options.ciphers, &options.ciphersuites_13, &options.curves)?;
+        let provider = Arc::new(provider);
+        let versions = crate::tls::protocol_versions(&options.protocols)?;
         let roots = match &options.ca {
             None => system_roots().clone(),
             Some(path) => {
@@ -93,14 +98,6 @@ impl ClientTls {
             true => None,
             false => WebPkiServerVerifier::builder_with_provider(roots, provider.clone()).build().ok(),
         };
-        let versions: Vec<&'static rustls::SupportedProtocolVersion> =
-            [(options.tls13, &rustls::version::TLS13), (options.tls12, &rustls::version::TLS12)]
-                .into_iter()
-                .filter_map(|(on, version)| on.then_some(version))
-                .collect();
-        if versions.is_empty() {
-            return Err(TlsOptionError::NoVersion);
-        }
         let builder = ClientConfig::builder_with_provider(provider.clone())
             .with_protocol_versions(&versions)?
             .dangerous()
@@ -113,7 +110,12 @@ impl ClientTls {
                 builder.with_client_auth_cert(certificates(path)?, key)?
             }
         };
-        Ok(ClientTls { config: Arc::new(config), roots })
+        Ok(ClientTls { config: Arc::new(config), roots, warnings })
+    }
+
+    /// What in the options has no counterpart here: one sentence each, for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// The handshake, and then the judgement: `domain` is the routing domain, `host` the name that was connected to. The
@@ -180,42 +182,10 @@ enum Judgement {
     Untrusted,
 }
 
-/// The versions that `tls_protocols` leaves: (1.2, 1.3). Tokens are applied from left to right; older versions have no
-/// effect, since nothing below 1.2 is spoken.
-pub fn versions(tls_protocols: &str) -> (bool, bool) {
-    let (mut tls12, mut tls13) = (false, false);
-    for token in tls_protocols.split([':', ',', ' ']).filter(|token| !token.is_empty()) {
-        let (on, name) = match token.strip_prefix(['-', '!']) {
-            Some(name) => (false, name),
-            None => (true, token.strip_prefix('+').unwrap_or(token)),
-        };
-        match name.to_ascii_uppercase().as_str() {
-            "ALL" => (tls12, tls13) = (on, on),
-            "TLSV1.2" => tls12 = on,
-            "TLSV1.3" => tls13 = on,
-            _ => {}
-        }
-    }
-    (tls12, tls13)
-}
-
 /// A host as the name that TLS knows: `[1.2.3.4]` and addresses too.
 fn server_name(host: &str) -> Option<ServerName<'static>> {
     let bare = host.trim_matches(['[', ']']).trim_end_matches('.');
     ServerName::try_from(bare.to_owned()).ok()
-}
-
-fn provider(suites13: &str) -> CryptoProvider {
-    let mut provider = aws_lc_rs::default_provider();
-    let wanted: Vec<String> =
-        suites13.split(':').filter(|name| !name.is_empty()).map(str::to_ascii_uppercase).collect();
-    if !wanted.is_empty() {
-        provider.cipher_suites.retain(|suite| {
-            let name = suite.suite().as_str().unwrap_or("").replace("TLS13_", "TLS_");
-            suite.tls13().is_none() || wanted.contains(&name)
-        });
-    }
-    provider
 }
 
 fn system_roots() -> &'static Arc<RootCertStore> {
@@ -286,24 +256,5 @@ impl ServerCertVerifier for AnyCertificate {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.0.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tls_protocols_leaves_versions() {
-        for (text, wanted) in [
-            ("+ALL", (true, true)),
-            ("+ALL:-TLSv1.0:-TLSv1.1", (true, true)),
-            ("+ALL:-TLSv1.2", (false, true)),
-            ("TLSv1.2", (true, false)),
-            ("ALL:-tlsv1.3", (true, false)),
-            ("+TLSv1.0", (false, false)),
-        ] {
-            assert_eq!(versions(text), wanted, "{text}");
-        }
     }
 }
