@@ -45,6 +45,11 @@ impl Context {
         self.entries.len() < before
     }
 
+    /// Keeps the entries whose key `keep` accepts.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.entries.retain(|(key, _)| keep(key));
+    }
+
     pub fn clear(&mut self) {
         self.entries.clear();
     }

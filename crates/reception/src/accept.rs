@@ -183,11 +183,14 @@ impl Split {
             }
             enter_recipient(inbound, &template, &recipient.mailbox);
             let reply = each_recipient_hooks(inbound, &own).await;
+            let refused = reply.as_ref().is_some_and(|reply| !reply.is_positive());
+            // Before its context is taken out of the session: the rejectlog shows it.
+            let dropped = !refused && discarded(inbound, &own, Phase::EachRecipient);
             leave_recipient(inbound, &own);
             match reply {
                 Some(reply) if reply.code < 500 && !reply.is_positive() => return Err(reply),
                 Some(reply) if !reply.is_positive() => split.refused.push((own, reply)),
-                _ if discarded(inbound, &own, Phase::EachRecipient) => {}
+                _ if dropped => {}
                 _ => split.accepted.push(own),
             }
             at += 1;
@@ -231,8 +234,12 @@ async fn each_recipient_hooks(inbound: &mut Inbound, message: &Arc<Message>) -> 
         return reply;
     }
     let generation = inbound.generation.clone();
-    recipient::bind(&generation, message).await;
-    match recipient::finally(&generation, message, Some(&session)).await {
+    let bound = recipient::bind(&generation, message).await;
+    let judged = match bound {
+        Ok(()) => recipient::finally(&generation, message, Some(&session)).await,
+        Err(refusal) => Err(refusal),
+    };
+    match judged {
         Ok(()) => reply,
         Err(refusal) => {
             inbound.reject(Phase::EachRecipient, &refusal, "scriptlet");

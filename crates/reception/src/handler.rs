@@ -56,6 +56,9 @@ impl Handler for Inbound {
             self.reject(Phase::MailFrom, &reply, "-");
             return Some(reply);
         }
+        if let Some((rate, owner)) = self.scope.throttle {
+            self.rx.throttle(rate, owner).await;
+        }
         self.drop_transaction();
         let message = self.begin(command);
         let session = self.session.clone();

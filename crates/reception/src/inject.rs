@@ -7,6 +7,7 @@ use crate::trace;
 use ph_message::header_check::{self, Rules};
 use ph_message::{Content, Envelope, Id, Mailbox, Protocol};
 use ph_policy::{HookCall, Message};
+use ph_smtp::Reply;
 use std::sync::Arc;
 
 /// Beyond this generation a message that a hook made may make no further ones: a forgotten guard must not fill the disk.
@@ -73,10 +74,9 @@ impl Reception {
                     let _ = generation.policy.call(&call).await;
                 }
             }
-            recipient::bind(&generation, &message).await;
-            recipient::finally(&generation, &message, None)
-                .await
-                .map_err(|reply| InjectError::Refused(format!("{} {}", reply.code, reply.text)))?;
+            let refused = |reply: Reply| InjectError::Refused(format!("{} {}", reply.code, reply.text));
+            recipient::bind(&generation, &message).await.map_err(refused)?;
+            recipient::finally(&generation, &message, None).await.map_err(refused)?;
             let dropped = message.state.lock().discarded.take();
             if dropped.is_none() {
                 messages.push(message);

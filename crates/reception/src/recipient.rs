@@ -11,8 +11,9 @@ use std::sync::Arc;
 
 /// Step 15: the policy chooses a binding; mail that it binds nowhere goes to the default one. Then the routing domain.
 ///
-/// An error in these hooks is logged by the policy host and never refuses mail.
-pub(crate) async fn bind(generation: &Generation, message: &Arc<Message>) {
+/// An error in these hooks is logged by the policy host and never refuses mail; only `default_binding = none` does, for mail
+/// that no policy bound.
+pub(crate) async fn bind(generation: &Generation, message: &Arc<Message>) -> Result<(), Reply> {
     let policy = &generation.policy;
     let set_binding = HookCall::ValidateSetBinding { message };
     if policy.has(set_binding.hook()) {
@@ -35,6 +36,9 @@ pub(crate) async fn bind(generation: &Generation, message: &Arc<Message>) {
     let mut state = message.state.lock();
     let envelope = &mut state.envelope;
     if envelope.binding.is_empty() {
+        if !generation.has_default_binding() {
+            return Err(Reply::new(451, (4, 3, 5), "configuration error, please try later"));
+        }
         envelope.binding = "default".into();
         envelope.binding_group = "default".into();
     }
@@ -44,6 +48,7 @@ pub(crate) async fn bind(generation: &Generation, message: &Arc<Message>) {
     {
         envelope.routing_domain = Some((&*gateway).into());
     }
+    Ok(())
 }
 
 impl Reception {
@@ -53,7 +58,10 @@ impl Reception {
         let unbound =
             Envelope { binding: "".into(), binding_group: "".into(), routing_domain: None, ..envelope.clone() };
         let message = Message::new(unbound, Some(content.clone()));
-        bind(&generation, &message).await;
+        // Mail that is in the queue stays there, with the binding that it had, if nothing binds it now.
+        if bind(&generation, &message).await.is_err() {
+            return envelope.clone();
+        }
         let state = message.state.lock();
         state.envelope.clone()
     }
@@ -109,7 +117,9 @@ pub(crate) async fn store(
         let mut state = message.state.lock();
         let Some(content) = state.content.clone() else { continue };
         state.envelope.size = content.size();
-        batch.push((Arc::new(state.envelope.clone()), content));
+        let mut envelope = state.envelope.clone();
+        generation.exclude(&mut envelope);
+        batch.push((Arc::new(envelope), content));
         kept.push(message);
     }
     if batch.is_empty() {
@@ -119,9 +129,12 @@ pub(crate) async fn store(
     let keys = rx.spool.commit(batch).await?;
     let now = rx.clock.now();
     let fresh = DeliveryState::default();
-    for ((key, envelope), message) in keys.into_iter().zip(&envelopes).zip(kept) {
+    for (envelope, message) in envelopes.iter().zip(&kept) {
         rx.log.reception(now, envelope, message.state.lock().content.as_ref());
-        rx.queue.push(key, envelope.summary(&fresh));
+    }
+    let queued: Vec<_> = keys.into_iter().zip(&envelopes).map(|(key, e)| (key, e.summary(&fresh))).collect();
+    rx.queue.push_all(&queued);
+    for message in kept {
         let call = HookCall::CoreLogReceptionV1 { session, message, now, note: "" };
         if generation.policy.has(call.hook()) {
             let _ = generation.policy.call(&call).await;

@@ -9,9 +9,10 @@ use crate::sessions::Cap;
 use crate::tls::TlsContexts;
 use parking_lot::Mutex;
 use ph_config::options as opt;
-use ph_config::{CidrSet, Config, Dict, GlobSet, Opt, Receiving, Scope, ScopeKind};
+use ph_config::{BucketId, CidrSet, Config, Dict, GlobSet, Opt, Receiving, Scope, ScopeKind};
 use ph_message::header_check::{LoneLineEnds, LongLines, MissingField, Rules};
 use ph_policy::CapabilityEdit;
+use ph_queue::Rate;
 use ph_smtp::server::{LoneLf, Settings};
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -74,6 +75,8 @@ pub struct SessionScope {
     pub max_recipients_per_message: u32,
     pub max_recipients_hard: u32,
     pub max_hops: u32,
+    /// `inbound_throttle_messages`, with the scope that owns its tokens.
+    pub throttle: Option<(Rate, BucketId)>,
     pub open_relay: bool,
     pub relay_by_address: bool,
     pub tls_verified_peer_can_relay: bool,
@@ -129,6 +132,7 @@ impl SessionScope {
             max_recipients_per_message: count(&scope, &opt::MAX_RECIPIENTS_PER_MESSAGE),
             max_recipients_hard: count(&scope, &opt::MAX_RECIPIENTS_HARD),
             max_hops: count(&scope, &opt::MAX_HOPS),
+            throttle: throttle(&scope),
             open_relay: scope.get(&opt::OPEN_RELAY),
             relay_by_address: relay_hosts.contains(remote),
             tls_verified_peer_can_relay: scope.get(&opt::TLS_VERIFIED_PEER_CAN_RELAY),
@@ -234,6 +238,11 @@ fn caps(scope: &Scope<'_>, place: Place) -> Vec<Cap> {
     [cap(&opt::LISTENER_SESSIONS, &listener), cap(&opt::SERVICE_SESSIONS, "smtp")].into_iter().flatten().collect()
 }
 
+fn throttle(scope: &Scope<'_>) -> Option<(Rate, BucketId)> {
+    let (throttle, owner) = scope.bucket(&opt::INBOUND_THROTTLE_MESSAGES)?;
+    (throttle.count > 0).then_some((Rate { count: throttle.count, per_s: throttle.per_s }, owner))
+}
+
 fn set_in_peer<T: ph_config::OptionValue>(scope: &Scope<'_>, option: &'static Opt<T>) -> bool {
     scope.find(option).is_some_and(|(_, origin)| origin.kind == ScopeKind::EsmtpPeer)
 }
@@ -254,22 +263,14 @@ fn auth_sources(scope: &Scope<'_>) -> Vec<AuthSource> {
     declared.into_iter().filter_map(source).collect()
 }
 
-/// The settings with what a policy added to and took from the capabilities of this session.
+/// The settings with what a policy added to and took from the announcement of this session: `+LINE` and `-LINE`, which the
+/// protocol understands as edits of the announcement alone.
 pub(crate) fn with_capability_edits(settings: &Settings, edits: &[CapabilityEdit]) -> Settings {
     let mut edited = settings.clone();
-    let key = |line: &str| line.split_whitespace().next().unwrap_or("").to_ascii_uppercase();
-    for edit in edits {
-        match edit {
-            CapabilityEdit::Add(line) => {
-                edited.extensions.retain(|known| key(known) != key(line));
-                edited.extensions.push(line.clone());
-            }
-            CapabilityEdit::Remove(line) => {
-                edited.extensions.retain(|known| key(known) != key(line));
-                edited.extensions.push(format!("-{}", key(line)));
-            }
-        }
-    }
+    edited.extensions.extend(edits.iter().map(|edit| match edit {
+        CapabilityEdit::Add(line) => format!("+{line}"),
+        CapabilityEdit::Remove(line) => format!("-{line}"),
+    }));
     edited
 }
 

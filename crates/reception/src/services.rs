@@ -5,11 +5,11 @@ use crate::sessions::Sessions;
 use crate::users::Users;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use ph_config::{Config, options as opt};
+use ph_config::{BucketId, Config, PcreList, options as opt};
 use ph_eventlog::{Clock, EventLog, Level, Subsystem};
-use ph_message::IdSource;
+use ph_message::{Context, Envelope, IdSource};
 use ph_policy::{Message, Policy};
-use ph_queue::Queue;
+use ph_queue::{Bucket, Queue, Rate};
 use ph_smtp::Reply;
 use ph_spool::{Spool, SpoolError};
 use std::collections::HashMap;
@@ -25,6 +25,7 @@ pub struct Generation {
     pub config: Arc<Config>,
     pub policy: Arc<Policy>,
     pub hostname: Arc<str>,
+    has_default_binding: bool,
     routes: Mutex<HashMap<RouteKey, Arc<DomainRoute>>>,
 }
 
@@ -34,12 +35,16 @@ type RouteKey = (compact_str::CompactString, compact_str::CompactString, compact
 struct DomainRoute {
     gateway: Option<Arc<str>>,
     blackhole: Arc<str>,
+    /// Context keys that are not stored with a message.
+    exclude_conn: Arc<PcreList>,
+    exclude_mess: Arc<PcreList>,
 }
 
 impl Generation {
     pub fn new(config: Arc<Config>, policy: Arc<Policy>) -> Arc<Generation> {
         let hostname = config.global().get(&opt::HOSTNAME);
-        Arc::new(Generation { config, policy, hostname, routes: Mutex::default() })
+        let has_default_binding = &*config.global().get(&opt::DEFAULT_BINDING) != "none";
+        Arc::new(Generation { config, policy, hostname, has_default_binding, routes: Mutex::default() })
     }
 
     /// The `gateway` under which mail for `domain` is queued.
@@ -51,13 +56,36 @@ impl Generation {
         self.route("default", "default", domain).blackhole.clone()
     }
 
+    /// Whether mail that no policy bound may go to the default binding.
+    pub(crate) fn has_default_binding(&self) -> bool {
+        self.has_default_binding
+    }
+
+    /// Takes out what `exclude_vctx_conn` and `exclude_vctx_mess` keep from the spool; never the engine's own `#` keys.
+    pub(crate) fn exclude(&self, envelope: &mut Envelope) {
+        let route = self.route(&envelope.binding_group, &envelope.binding, envelope.queue_domain());
+        let filter = |context: &mut Arc<Context>, excluded: &PcreList| {
+            let drop = |key: &str| !key.starts_with('#') && excluded.is_match(key.as_bytes());
+            if !excluded.is_empty() && context.iter().any(|(key, _)| drop(key)) {
+                Arc::make_mut(context).retain(|key| !drop(key));
+            }
+        };
+        filter(&mut envelope.conn_context, &route.exclude_conn);
+        filter(&mut envelope.mess_context, &route.exclude_mess);
+    }
+
     fn route(&self, group: &str, binding: &str, domain: &str) -> Arc<DomainRoute> {
         let key = (group.into(), binding.into(), domain.into());
         if let Some(route) = self.routes.lock().get(&key) {
             return route.clone();
         }
         let scope = self.config.sending(group, binding, domain);
-        let route = Arc::new(DomainRoute { gateway: scope.get(&opt::GATEWAY), blackhole: scope.get(&opt::BLACKHOLE) });
+        let route = Arc::new(DomainRoute {
+            gateway: scope.get(&opt::GATEWAY),
+            blackhole: scope.get(&opt::BLACKHOLE),
+            exclude_conn: scope.get(&opt::EXCLUDE_VCTX_CONN),
+            exclude_mess: scope.get(&opt::EXCLUDE_VCTX_MESS),
+        });
         let mut routes = self.routes.lock();
         if routes.len() >= ROUTES_MAX {
             routes.clear();
@@ -88,6 +116,8 @@ pub struct Reception {
     /// Memory is above `memory_hwm`: new mail is put off.
     overloaded: AtomicBool,
     bouncer: std::sync::OnceLock<Arc<dyn Bouncer>>,
+    /// The token buckets of `inbound_throttle_messages`, by the scope that owns them.
+    throttles: Mutex<HashMap<BucketId, Bucket>>,
 }
 
 /// The handles that a `Reception` is made of.
@@ -117,6 +147,7 @@ impl Reception {
             shutdown: parts.shutdown,
             overloaded: AtomicBool::new(false),
             bouncer: std::sync::OnceLock::new(),
+            throttles: Mutex::default(),
         })
     }
 
@@ -135,6 +166,26 @@ impl Reception {
         match self.bouncer.get() {
             Some(bouncer) => bouncer.bounce(message, reply),
             None => self.complain("no reports are made yet: a refused recipient of an accepted message gets none"),
+        }
+    }
+
+    /// Takes a token of `inbound_throttle_messages`, waiting for it: mail is delayed, not refused.
+    pub(crate) async fn throttle(&self, rate: Rate, owner: BucketId) {
+        loop {
+            let now = self.clock.now();
+            let ready = {
+                let mut throttles = self.throttles.lock();
+                let bucket = throttles.entry(owner).or_insert_with(|| Bucket::new(rate, now));
+                bucket.configure(rate, now);
+                if bucket.take(1, now) == 1 {
+                    return;
+                }
+                bucket.ready_at(1, now)
+            };
+            tokio::select! {
+                () = self.clock.sleep_until(ready) => {}
+                () = self.shutdown.cancelled() => return,
+            }
         }
     }
 

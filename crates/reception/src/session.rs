@@ -10,7 +10,7 @@ use crate::scope::{AuthSource, Place, SessionScope, with_capability_edits};
 use crate::services::{Generation, Reception};
 use crate::sessions::Admission;
 use ph_eventlog::Rejection;
-use ph_policy::{HookCall, Message, Session, Verdict};
+use ph_policy::{Hook, HookCall, Message, Session, Verdict};
 use ph_smtp::Reply;
 use ph_smtp::server::{Peer, Phase, Settings};
 use std::sync::Arc;
@@ -137,6 +137,27 @@ impl Inbound {
     }
 
     pub(crate) fn reject_with(&self, phase: Phase, code: u16, text: &str, module: &str) {
+        self.log_rejection(phase, code, text, module);
+        if self.generation.policy.has(Hook::CoreLogRejection) {
+            self.tell_policy_of_rejection(log_phase(phase).text(), text);
+        }
+    }
+
+    /// `core_log_rejection`, at once, so that it sees the contexts as they are now; a hook that waits ends on its own.
+    fn tell_policy_of_rejection(&self, phase: &'static str, text: &str) {
+        let (generation, session) = (self.generation.clone(), self.session.clone());
+        let (now, text) = (self.rx.clock.now(), text.to_owned());
+        let mut hook = Box::pin(async move {
+            let call = HookCall::CoreLogRejection { now, session: &session, phase, text: &text };
+            let _ = generation.policy.call(&call).await; // an error is in the paniclog, and refuses nothing
+        });
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        if hook.as_mut().poll(&mut context).is_pending() {
+            tokio::spawn(hook);
+        }
+    }
+
+    fn log_rejection(&self, phase: Phase, code: u16, text: &str, module: &str) {
         let state = self.session.state.lock();
         let rejection = Rejection {
             now: self.rx.clock.now(),
@@ -149,7 +170,7 @@ impl Inbound {
             code,
             module,
             conn_context: Some(&state.conn),
-            mess_context: self.transaction.is_some().then_some(&state.mess),
+            mess_context: Some(&state.mess),
             text,
             ..Rejection::NONE
         };
