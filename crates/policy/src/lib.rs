@@ -13,6 +13,7 @@ mod error;
 mod hooks;
 pub mod host;
 mod objects;
+mod pattern;
 mod raw;
 mod registry;
 mod services;

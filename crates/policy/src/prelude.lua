@@ -263,7 +263,130 @@ os.setenv = function(name, value, overwrite)
 end
 
 math.mod = math.fmod
+
+-- Lua's own patterns run in C, where nothing stops them. One that can take more than linear time goes, on a long subject,
+-- through a matcher of the engine that counts its steps; all others are matched as ever, in a tail call that costs nothing.
+local rawfind, rawmatch, rawgmatch, rawgsub = string.find, string.match, string.gmatch, string.gsub
+local search, steps_max = host.search, host.steps_max
+local LONG = 4096
+local explosive, explosive_count = {}, 0
+
+local function is_dangerous(subject, pattern)
+  if type(subject) ~= "string" or #subject <= LONG or type(pattern) ~= "string" then return false end
+  local known = explosive[pattern]
+  if known == nil then
+    if explosive_count >= 1000 then explosive, explosive_count = {}, 0 end
+    known = host.can_explode(pattern)
+    explosive[pattern], explosive_count = known, explosive_count + 1
+  end
+  return known
+end
+
+local function checked(left, ...)
+  if left then return left, ... end
+  error((...), 1)
+end
+
+local function start_of(subject, init)
+  init = tonumber(init) or 1
+  if init < 0 then init = #subject + init + 1 end
+  if init < 1 then init = 1 end
+  return init
+end
+
+local function after_steps(_, ...) return ... end
+
+function string.find(subject, pattern, init, plain)
+  if plain or not is_dangerous(subject, pattern) then return rawfind(subject, pattern, init, plain) end
+  local from = start_of(subject, init)
+  if from > #subject + 1 then return nil end
+  return after_steps(checked(search(subject, pattern, from, true, steps_max)))
+end
+
+-- The captures of a match, or all of it where the pattern has none.
+local function captured(subject, first, last, ...)
+  if not first then return nil end
+  if select("#", ...) > 0 then return ... end
+  return subject:sub(first, last)
+end
+
+function string.match(subject, pattern, init)
+  if not is_dangerous(subject, pattern) then return rawmatch(subject, pattern, init) end
+  local from = start_of(subject, init)
+  if from > #subject + 1 then return nil end
+  return captured(subject, after_steps(checked(search(subject, pattern, from, true, steps_max))))
+end
+
+function string.gmatch(subject, pattern)
+  if not is_dangerous(subject, pattern) then return rawgmatch(subject, pattern) end
+  local from, steps = 1, steps_max
+  local function step(left, first, last, ...)
+    steps = left
+    if not first then
+      from = #subject + 2
+      return nil
+    end
+    from = last < first and last + 2 or last + 1
+    return captured(subject, first, last, ...)
+  end
+  return function()
+    if from > #subject + 1 then return nil end
+    return step(checked(search(subject, pattern, from, false, steps)))
+  end
+end
 string.gfind = string.gmatch
+
+function string.gsub(subject, pattern, replacement, limit)
+  local kind = type(replacement)
+  if not is_dangerous(subject, pattern)
+    or (kind ~= "string" and kind ~= "number" and kind ~= "table" and kind ~= "function") then
+    return rawgsub(subject, pattern, replacement, limit)
+  end
+  local anchored = pattern:sub(1, 1) == "^"
+  local out, from, count, steps = {}, 1, 0, steps_max
+  limit = tonumber(limit) or #subject + 1
+  while count < limit do
+    local found = { checked(search(subject, pattern, from, true, steps)) }
+    steps = found[1]
+    local first, last = found[2], found[3]
+    if not first then break end
+    count = count + 1
+    out[#out + 1] = subject:sub(from, first - 1)
+    local whole = subject:sub(first, last)
+    if #found == 3 then found[4] = whole end
+    local value
+    if kind == "function" then
+      value = replacement(unpack(found, 4))
+    elseif kind == "table" then
+      value = replacement[found[4]]
+    else
+      value = rawgsub(rawtostring(replacement), "%%(.)", function(mark)
+        if mark == "0" then return whole end
+        local index = tonumber(mark)
+        if not index then return mark end
+        local text = found[3 + index]
+        if text == nil then error("invalid capture index", 1) end
+        return text
+      end)
+    end
+    if not value then
+      value = whole
+    elseif type(value) ~= "string" and type(value) ~= "number" then
+      error("invalid replacement value (a " .. type(value) .. ")", 1)
+    end
+    out[#out + 1] = value
+    if last < first then
+      -- An empty match: the next character is kept as it is.
+      out[#out + 1] = subject:sub(first, first)
+      from = first + 1
+    else
+      from = last + 1
+    end
+    if anchored or from > #subject + 1 then break end
+  end
+  out[#out + 1] = subject:sub(from)
+  return table.concat(out), count
+end
 table.setn = function() error("'setn' is obsolete", 1) end
 _VERSION = "thrLua 5.1"
 

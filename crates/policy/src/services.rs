@@ -43,6 +43,10 @@ impl LogLevel {
 /// paniclog: what policies print and what goes wrong in them.
 pub trait Log: Send + Sync {
     fn panic(&self, level: LogLevel, subsystem: &str, text: &str);
+    /// What a policy prints: written whatever the levels are.
+    fn print(&self, text: &str) {
+        self.panic(LogLevel::Notice, "scriptlet", text);
+    }
     /// Whether lines of this level are written at all: `msys.log` spares the work otherwise.
     fn is_on(&self, level: LogLevel) -> bool {
         level >= LogLevel::Notice

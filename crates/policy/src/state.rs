@@ -6,10 +6,11 @@ use crate::api;
 use crate::dialect;
 use crate::error::{lua_error_cause, lua_error_text};
 use crate::host::Host;
+use crate::pattern;
 use crate::raw;
 use crate::registry::{self, package};
 use crate::services::LogLevel;
-use mlua::{Lua, LuaString, Table, Value};
+use mlua::{IntoLuaMulti, Lua, LuaString, MultiValue, Table, Value};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -54,7 +55,7 @@ fn host_functions(lua: &Lua, host: &Arc<Host>) -> mlua::Result<Table> {
         "print",
         lua.create_function(move |_, text: LuaString| {
             if let Some(host) = weak.upgrade() {
-                host.services.log.panic(LogLevel::Notice, "scriptlet", &text.to_string_lossy());
+                host.services.log.print(&text.to_string_lossy());
             }
             Ok(())
         })?,
@@ -89,6 +90,12 @@ fn host_functions(lua: &Lua, host: &Arc<Host>) -> mlua::Result<Table> {
     )?;
     table.raw_set("short_name", lua.create_function(short_name)?)?;
     table.raw_set("translate", lua.create_function(translate)?)?;
+    table.raw_set(
+        "can_explode",
+        lua.create_function(|_, text: LuaString| Ok(pattern::can_explode(&text.as_bytes())))?,
+    )?;
+    table.raw_set("search", lua.create_function(search)?)?;
+    table.raw_set("steps_max", pattern::STEPS_MAX)?;
     table.raw_set("wide", lua.create_function(wide)?)?;
     table.raw_set("package", lua.create_function(|lua, name: String| package(lua, &name))?)?;
     table.raw_set("is_builtin", lua.create_function(|_, name: String| Ok(api::is_builtin_package(&name)))?)?;
@@ -117,6 +124,31 @@ fn short_name(lua: &Lua, name: LuaString) -> mlua::Result<LuaString> {
     let bytes = name.as_bytes();
     let plain = matches!(bytes.first(), Some(b'@' | b'=')) || bytes.len() <= 43;
     if plain { Ok(name.clone()) } else { lua.create_string(format!("={}", dialect::chunk_name(&bytes))) }
+}
+
+/// One search by the matcher that counts its steps: `steps left, start, end, captures...`, or `steps left` alone; `nil, message`
+/// for a malformed pattern or too many steps.
+fn search(
+    lua: &Lua,
+    (subject, text, from, anchored, mut steps): (LuaString, LuaString, usize, bool, u64),
+) -> mlua::Result<MultiValue> {
+    let subject = subject.as_bytes();
+    let found = match pattern::search(&subject, &text.as_bytes(), from - 1, anchored, &mut steps) {
+        Ok(found) => found,
+        Err(error) => return (Value::Nil, error.to_string()).into_lua_multi(lua),
+    };
+    let mut values = vec![Value::Number(steps as f64)];
+    if let Some(found) = found {
+        values.push(Value::Number((found.start + 1) as f64));
+        values.push(Value::Number(found.end as f64));
+        for capture in found.captures {
+            values.push(match capture {
+                pattern::Capture::Span(start, end) => Value::String(lua.create_string(&subject[start..end])?),
+                pattern::Capture::Position(at) => Value::Number(at as f64),
+            });
+        }
+    }
+    Ok(MultiValue::from_vec(values))
 }
 
 /// The bit operators on signed 64-bit integers, for what 32 bits do not hold.

@@ -375,3 +375,40 @@ async fn modules_that_cannot_work_are_named() {
         assert!(site.log.has(line), "{line}: {:?}", site.log.all());
     }
 }
+
+#[tokio::test]
+async fn patterns_on_long_subjects_give_the_usual_results_and_explosive_ones_fail() {
+    let mut site = Site::new(&module(&format!(
+        "function mod:validate_ehlo()
+           local long = ('key = value; '):rep(1000)
+           local short = ('key = value; '):rep(3)
+           for _, pattern in ipairs {{ '(%w+)%s*=%s*(%w+)', '^%s*(.-)%s*$', '()%w+%s+=()', 'x*y*', '%s*;%s*$' }} do
+             local function answers(text)
+               local all, n = {{}}, 0
+               for a, b in text:gmatch(pattern) do n = n + 1 if n <= 3 then all[#all + 1] = tostring(a) .. ':' .. tostring(b) end end
+               local swapped, count = text:gsub(pattern, '<%0|%1>', 2)
+               local called = text:gsub(pattern, function(a, b) return b and b .. a end, 2)
+               local looked = text:gsub(pattern, {{ key = 'KEY' }}, 1)
+               local f = {{ text:find(pattern, 2) }}
+               return table.concat(all, ' ', 1, math.min(#all, 3)), swapped:sub(1, 20), count, called:sub(1, 20), looked:sub(1, 20), f[1], text:match(pattern) and 1
+             end
+             local a, b = {{ answers(long) }}, {{ answers(short) }}
+             -- What does not depend on the length is the same from both matchers.
+             if not pattern:find('$', 1, true) then
+               for i = 1, 7 do if a[i] ~= b[i] then error(pattern .. ' ' .. i .. ': ' .. tostring(a[i]) .. ' / ' .. tostring(b[i])) end end
+             end
+           end
+           local ok, failure = pcall(string.find, ('\"'):rep(100000), ('\".-'):rep(30) .. 'x')
+           print('explosive', ok, failure)
+           print(select(2, pcall(function() return ('x'):find(nil) end)))
+           print(select(2, pcall(function() local a = string.rep('x', 5000):find('%w*%d*[') end)))
+           {CONT}
+         end"
+    )));
+    site.settings.hook_cpu_limit = Duration::from_secs(300); // The steps are what is tested, and an unoptimized build is slow.
+    let policy = site.load().await;
+    policy.call(&HookCall::ValidateEhlo { command: b"EHLO x\r\n", session: &session() }).await.unwrap();
+    for line in ["explosive false pattern too complex", "malformed pattern (missing ']')", "string expected, got nil"] {
+        assert!(site.log.has(line), "{line}: {:?}", site.log.all());
+    }
+}

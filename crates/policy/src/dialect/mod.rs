@@ -159,6 +159,8 @@ mod tests {
             ("x = 1 != 2", "x = 1 ~= 2"),
             ("x = !a == b", "x = not a == b"),
             ("x = !!a", "x = not not a"),
+            ("return!a", "return not a"),
+            ("x = b and!a", "x = b and not a"),
             ("x = 1 << 2 + 1", "x = (__ph_shl(1 , 2)) + 1"),
             ("x = 1 + 2 & 3", "x = (__ph_band(1 + 2 , 3))"),
             ("x = 6 | 1 & 2", "x = (__ph_band((__ph_bor(6 , 1)) , 2))"),

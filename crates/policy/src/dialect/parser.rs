@@ -488,7 +488,9 @@ impl Parser<'_> {
             return Ok(Operand::default());
         }
         if self.is("!") {
-            self.edits.replace(start, self.token.end, "not ");
+            // `return!a` is three tokens; `returnnot a` would be two others.
+            let touches = self.source[..start].last().is_some_and(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
+            self.edits.replace(start, self.token.end, if touches { " not " } else { "not " });
             self.advance()?;
             self.sub_expression(UNARY_PRIORITY)?;
             return Ok(Operand::default());
