@@ -374,8 +374,7 @@ mod tests {
         }
 
         #[test]
-        fn a_plain_mailbox_is_found_between_any_others(before in "[a-z >@.\"()]{0,30}", local in "[a-z]{1,8}") {
-            prop_assume!(before.matches('"').count() % 2 == 0 && !before.contains('('));
+        fn a_plain_mailbox_is_found_between_any_others(before in "[a-z >@.]{0,30}(\"[a-z<,]*\")?[a-z >@.)]{0,9}", local in "[a-z]{1,8}") {
             let text = format!("{before}, {local}@example.org");
             let found = addresses(&text);
             prop_assert!(found.last().is_some_and(|a| a == &format!("{local}@example.org")), "{:?}", found);

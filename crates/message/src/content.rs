@@ -6,7 +6,8 @@
 //! is edited. An edit copies the header block once; the body's bytes are always shared.
 
 use crate::header::{
-    FOLD_AT, Fields, FieldsNamed, HeaderError, fields, fields_named, is_field_name, is_named, write_field,
+    FOLD_AT, Fields, FieldsNamed, HeaderError, fields, fields_named, is_field_name, is_named, without_blanks_at_end,
+    write_field,
 };
 use bytes::Bytes;
 use memchr::{memchr, memchr_iter};
@@ -383,7 +384,7 @@ fn head_len(raw: &[u8]) -> usize {
 /// Whether the first line is a field, or the `From ` line that mailbox files put before the first one.
 fn begins_with_field(raw: &[u8]) -> bool {
     let line = &raw[..memchr(b'\n', raw).unwrap_or(raw.len())];
-    let name = memchr(b':', line).map(|colon| line[..colon].trim_ascii_end());
+    let name = memchr(b':', line).map(|colon| without_blanks_at_end(&line[..colon]));
     name.is_some_and(is_field_name) || line.starts_with(b"From ")
 }
 

@@ -5,7 +5,9 @@
 //! value of another: a lone CR becomes a fold, and none becomes the blank line that ends the header block.
 
 use crate::content::{Body, Content};
-use crate::header::{LINE_LEN_MAX, char_boundary_before, fields, is_blank, is_field_name, write_folded};
+use crate::header::{
+    LINE_LEN_MAX, char_boundary_before, fields, is_blank, is_field_name, without_blanks_at_end, write_folded,
+};
 use bytes::Bytes;
 use memchr::{memchr, memchr2};
 use std::borrow::Cow;
@@ -346,7 +348,7 @@ fn fold_long_lines(head: &[u8], max: usize) -> Vec<u8> {
             continue;
         }
         let mut line_start = out.len();
-        let name_len = memchr(b':', text).filter(|&colon| is_field_name(text[..colon].trim_ascii_end()));
+        let name_len = memchr(b':', text).filter(|&colon| is_field_name(without_blanks_at_end(&text[..colon])));
         let name_len = name_len.map_or(0, |colon| colon + 1);
         out.extend_from_slice(&text[..name_len]);
         let value = text[name_len..].trim_ascii_end();

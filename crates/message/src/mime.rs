@@ -8,7 +8,7 @@
 use crate::charset;
 use crate::content::Content;
 use crate::content_type::ContentType;
-use crate::header::{Field, fields_named, is_field_name};
+use crate::header::{Field, fields_named, is_field_name, without_blanks_at_end};
 use crate::transfer::{TransferEncoding, base64_decode, quoted_printable_decode};
 use bytes::Bytes;
 use memchr::{memchr, memmem};
@@ -316,11 +316,13 @@ impl<'a> Parser<'a> {
         is_message
     }
 
-    /// Ends all parts from `level` on.
-    fn close(&mut self, level: usize, end: usize) {
-        for open in self.open.drain(level..) {
+    /// Ends all parts from `level` on, the innermost first. A delimiter right behind a blank line shares that line's end:
+    /// the body is empty then, and the parts around reach as far as it does.
+    fn close(&mut self, level: usize, mut end: usize) {
+        for open in self.open.drain(level..).rev() {
             let body = &mut self.parts[open.part].body;
-            body.end = end.max(body.start);
+            end = end.max(body.start);
+            body.end = end;
         }
     }
 
@@ -341,7 +343,7 @@ struct Delimiter {
 }
 
 fn is_field(line: &[u8]) -> bool {
-    memchr(b':', line).is_some_and(|colon| is_field_name(line[..colon].trim_ascii_end()))
+    memchr(b':', line).is_some_and(|colon| is_field_name(without_blanks_at_end(&line[..colon])))
 }
 
 #[cfg(test)]
