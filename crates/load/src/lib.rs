@@ -8,8 +8,10 @@ mod generator;
 mod pattern;
 mod program;
 pub mod sink;
+mod verify;
 
 pub use generator::{Acknowledged, GeneratorOptions, Latency, LoadError, Report, generate};
 pub use pattern::Pattern;
 pub use program::{GeneratorArgs, SinkArgs, run_generator, run_sink};
 pub use sink::{SinkHandle, SinkOptions, SinkStats};
+pub use verify::Verification;

@@ -2,6 +2,7 @@
 
 use crate::generator::{Acknowledged, GeneratorOptions, Report, generate};
 use crate::sink::{self, SinkOptions, SinkStats};
+use crate::verify::Verification;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -18,6 +19,9 @@ pub struct SinkArgs {
     /// Put each of them off so often, then take them; 0: always
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub defer_times: u32,
+    /// Put off so many of a hundred messages with 451 after the data, at random
+    #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=100))]
+    pub defer_percent: u32,
     /// Refuse recipients of this pattern with 550
     #[arg(long, value_name = "PATTERN")]
     pub refuse: Vec<String>,
@@ -46,6 +50,7 @@ pub fn run_sink(args: SinkArgs) -> io::Result<()> {
             listen: args.listen,
             defer: args.defer,
             defer_times: args.defer_times,
+            defer_percent: args.defer_percent,
             refuse: args.refuse,
             delay: Duration::from_millis(args.delay_ms),
             record_ids: args.ids.is_some(),
@@ -123,6 +128,12 @@ pub struct GeneratorArgs {
     /// Write the load ids that were acknowledged into this file
     #[arg(long, value_name = "FILE")]
     pub ids: Option<PathBuf>,
+    /// Afterwards, compare the ids in --ids with those that a sink wrote into this file; fail when one is lost or doubled
+    #[arg(long, value_name = "FILE", requires = "ids")]
+    pub verify: Option<PathBuf>,
+    /// Send nothing; only compare as --verify says
+    #[arg(long, requires = "verify")]
+    pub verify_only: bool,
     /// Print the report as JSON
     #[arg(long)]
     pub json: bool,
@@ -150,9 +161,27 @@ impl From<&GeneratorArgs> for GeneratorOptions {
 
 /// Sends, prints the report; true when everything was acknowledged.
 pub fn run_generator(args: GeneratorArgs) -> io::Result<bool> {
+    let sent = args.verify_only || send(&args)?;
+    let (Some(ids), Some(came)) = (&args.ids, &args.verify) else { return Ok(sent) };
+    let verification = Verification::of_files(ids, came, 1)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&verification).map_err(io::Error::other)?);
+    } else {
+        println!(
+            "delivered {}, lost {}, doubled {}, never acknowledged {}",
+            verification.delivered,
+            verification.lost.len(),
+            verification.duplicates.len(),
+            verification.unacknowledged.len()
+        );
+    }
+    Ok(sent && verification.is_exact())
+}
+
+fn send(args: &GeneratorArgs) -> io::Result<bool> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let acknowledged = Acknowledged::default();
-    let report = runtime.block_on(generate(GeneratorOptions::from(&args), acknowledged.clone()));
+    let report = runtime.block_on(generate(GeneratorOptions::from(args), acknowledged.clone()));
     if let Some(path) = &args.ids {
         write_ids(path, &acknowledged)?;
     }

@@ -31,6 +31,8 @@ pub struct SinkOptions {
     pub defer: Vec<String>,
     /// How often each recipient of `defer` is put off before it is taken; 0: always.
     pub defer_times: u32,
+    /// So many of a hundred messages get `451` after the data, at random.
+    pub defer_percent: u32,
     /// Recipients that get `550`.
     pub refuse: Vec<String>,
     /// Wait before the reply to the data.
@@ -49,6 +51,7 @@ impl Default for SinkOptions {
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             defer: Vec::new(),
             defer_times: 0,
+            defer_percent: 0,
             refuse: Vec::new(),
             delay: Duration::ZERO,
             record_ids: false,
@@ -183,11 +186,13 @@ struct Session {
     state: State,
     accepted: u64,
     out: Vec<u8>,
+    dice: u64,
 }
 
 impl Session {
     fn new(shared: Arc<Shared>) -> Session {
-        Session { shared, state: State::Commands, accepted: 0, out: b"220 sink ESMTP\r\n".to_vec() }
+        let dice = shared.counters.connections.load(Ordering::Relaxed);
+        Session { shared, state: State::Commands, accepted: 0, out: b"220 sink ESMTP\r\n".to_vec(), dice }
     }
 
     async fn serve(mut self, mut stream: TcpStream) {
@@ -314,7 +319,20 @@ impl Session {
         *count <= times
     }
 
+    /// A number below 100. Nothing depends on its quality.
+    fn chance(&mut self) -> u32 {
+        self.dice = self.dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        ((self.dice >> 33) % 100) as u32
+    }
+
     fn message(&mut self, content: &[u8]) {
+        let percent = self.shared.options.defer_percent;
+        if percent > 0 && self.chance() < percent {
+            self.shared.counters.deferred.fetch_add(1, Ordering::Relaxed);
+            self.accepted = 0;
+            self.out.extend_from_slice(b"451 4.3.0 not now\r\n");
+            return;
+        }
         let counters = &self.shared.counters;
         let number = counters.messages.fetch_add(1, Ordering::Relaxed);
         counters.recipients.fetch_add(self.accepted, Ordering::Relaxed);

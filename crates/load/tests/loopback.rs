@@ -1,6 +1,6 @@
 //! Generator against sink over loopback: what one acknowledged the other has, once.
 
-use ph_load::{Acknowledged, GeneratorOptions, SinkOptions, generate, sink};
+use ph_load::{Acknowledged, GeneratorOptions, SinkOptions, Verification, generate, sink};
 use std::collections::HashMap;
 
 async fn run(sink: SinkOptions, generator: GeneratorOptions) -> (ph_load::Report, Vec<u64>, ph_load::SinkHandle) {
@@ -56,4 +56,16 @@ async fn a_store_holds_each_message() {
     let first = std::fs::read_to_string(dir.path().join("in/0.eml")).unwrap();
     assert!(first.contains("X-Load-Id: 000000000001\r\n"), "{first}");
     assert!(dir.path().join("in/1.eml").exists());
+}
+
+#[tokio::test]
+async fn a_share_of_the_messages_is_put_off_and_the_books_agree() {
+    let sink = SinkOptions { defer_percent: 30, record_ids: true, ..SinkOptions::default() };
+    let generator = GeneratorOptions { sessions: 4, messages: 400, size: 500, pipelining: true, ..Default::default() };
+    let (report, ids, handle) = run(sink, generator).await;
+    assert_eq!(report.acknowledged + report.refused, 400);
+    assert!((60..=180).contains(&report.refused), "about 120: {}", report.refused);
+    assert_eq!(handle.stats().deferred, report.refused);
+    let verification = Verification::of(&ids, &handle.ids(), 1);
+    assert!(verification.is_exact() && verification.unacknowledged.is_empty(), "{verification:?}");
 }
