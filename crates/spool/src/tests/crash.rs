@@ -17,14 +17,21 @@ struct Known {
     attempts_max: u32,
 }
 
-/// One process's life on `disk`, until the power fails. `given_up` may come back, since `done` is not synced.
-async fn live(
-    disk: &Sim,
-    dice: &mut Dice,
-    id_next: &mut u64,
-    truth: &mut BTreeMap<u64, Known>,
-    groups: &mut BTreeMap<u64, Vec<u64>>,
-) {
+/// Everything the outside world knows.
+#[derive(Debug, Default)]
+struct World {
+    id_next: u64,
+    /// Acknowledged, and not given up.
+    truth: BTreeMap<u64, Known>,
+    /// The messages of each transaction that was tried.
+    groups: BTreeMap<u64, Vec<u64>>,
+    /// May come back, since `done` is not synced.
+    given_up: std::collections::BTreeSet<u64>,
+}
+
+/// One process's life on `disk`, until the power fails.
+async fn live(disk: &Sim, dice: &mut Dice, world: &mut World) {
+    let World { id_next, truth, groups, given_up } = world;
     let percent = [0, 25, 60][dice.below(3) as usize];
     let options = SpoolOptions { compact_below_percent: percent, ..options(disk) };
     let Ok((spool, report, found)) = open(options) else {
@@ -36,6 +43,12 @@ async fn live(
         let one = found.get(&id).unwrap_or_else(|| panic!("message {id} is lost: {known:?}"));
         assert!(one.summary.attempts <= known.attempts_max, "{id}");
         known.key = one.key;
+    }
+    // A transaction that was not acknowledged is there with all its messages or with none.
+    for (group, ids) in groups.iter().filter(|(_, ids)| !ids.iter().any(|id| truth.contains_key(id))) {
+        let here = ids.iter().filter(|id| found.contains_key(id)).count();
+        let any_done = ids.iter().any(|id| given_up.contains(id));
+        assert!(here == 0 || here == ids.len() || any_done, "half of {group}: {here} of {}", ids.len());
     }
     for (&id, one) in &found {
         let stored = match spool.read(one.key).await {
@@ -58,13 +71,8 @@ async fn live(
         } else {
             // It was never acknowledged, or it is done: whole, so it may be here. It goes now.
             spool.done(one.key);
+            given_up.insert(id);
         }
-    }
-    // A transaction that was not acknowledged is there with all its messages or with none.
-    for (group, ids) in groups.iter().filter(|(_, ids)| !ids.iter().any(|id| truth.contains_key(id))) {
-        let here = ids.iter().filter(|id| found.contains_key(id)).count();
-        let any_done = ids.iter().any(|&id| id < DONE_MARK && DONE.with(|done| done.borrow().contains(&id)));
-        assert!(here == 0 || here == ids.len() || any_done, "half of {group}: {here} of {}", ids.len());
     }
     loop {
         match dice.below(10) {
@@ -92,7 +100,7 @@ async fn live(
                 let nth = dice.below(truth.len() as u64) as usize;
                 if let Some((&id, known)) = truth.iter().nth(nth) {
                     spool.done(known.key);
-                    DONE.with(|done| done.borrow_mut().insert(id));
+                    given_up.insert(id);
                     truth.remove(&id);
                 }
             }
@@ -112,7 +120,7 @@ async fn live(
                         Ok(()) => known.binding = binding,
                         Err(_) => {
                             // Neither the old one nor the new one is promised now: it counts as done.
-                            DONE.with(|done| done.borrow_mut().insert(id));
+                            given_up.insert(id);
                             truth.remove(&id);
                             break;
                         }
@@ -140,23 +148,16 @@ fn octets_of(group: u64) -> usize {
     if group % 13 == 5 { 9000 } else { (group.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 20) as usize % 5000 }
 }
 
-const DONE_MARK: u64 = u64::MAX;
-
-thread_local! {
-    static DONE: std::cell::RefCell<std::collections::BTreeSet<u64>> = const { std::cell::RefCell::new(std::collections::BTreeSet::new()) };
-}
-
 fn crash_runs(seeds: std::ops::Range<u64>, lives: u64) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     for seed in seeds {
-        DONE.with(|done| done.borrow_mut().clear());
         let mut dice = Dice(seed);
         let mut disk = Sim::new(seed);
-        let (mut truth, mut groups, mut id_next) = (BTreeMap::new(), BTreeMap::new(), 1);
+        let mut world = World { id_next: 1, ..World::default() };
         for life in 0..lives {
             let calls = if life == 0 { 20 + dice.below(300) } else { dice.below(500) };
             disk.set_faults(Faults { power: Some(calls), short: 7 * dice.below(2), ..Faults::default() });
-            runtime.block_on(live(&disk, &mut dice, &mut id_next, &mut truth, &mut groups));
+            runtime.block_on(live(&disk, &mut dice, &mut world));
             disk.power_off();
             disk = disk.after_power_loss(seed * 1000 + life);
         }
