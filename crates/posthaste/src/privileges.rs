@@ -85,10 +85,10 @@ pub fn drop_to(identity: &Identity) -> Result<()> {
     Ok(())
 }
 
-/// Gives a folder that root has just made to the user that will write into it.
+/// Gives what root has just made to the user that will write into it; never what a link there points to.
 pub fn own(identity: &Identity, path: &std::path::Path) -> Result<()> {
     if let Identity::Become { uid, gid, .. } = identity {
-        std::os::unix::fs::chown(path, Some(uid.as_raw()), Some(gid.as_raw()))
+        std::os::unix::fs::lchown(path, Some(uid.as_raw()), Some(gid.as_raw()))
             .with_context(|| format!("cannot give {} to uid {uid}", path.display()))?;
     }
     Ok(())

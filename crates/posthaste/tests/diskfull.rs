@@ -291,7 +291,11 @@ fn a_failing_disk_is_451_and_what_was_refused_is_not_delivered() {
         wait_until_delivered(&told, &next);
         wait_for_empty_queue(&server);
         told.assert_delivered_once(&next);
-        println!("{call} {fault}: {} refused with {refusal}, {} taken, all delivered once", told.refused(), told.acknowledged());
+        println!(
+            "{call} {fault}: {} refused with {refusal}, {} taken, all delivered once",
+            told.refused(),
+            told.acknowledged()
+        );
         assert_eq!(server.stop(), Some(0), "{call}");
     }
 }

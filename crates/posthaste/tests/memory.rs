@@ -97,7 +97,11 @@ fn many_large_messages_at_once_need_little_memory() {
         assert!(answer.starts_with("250"), "{answer}");
     }
     let peak_kib = strain::peak_kib(server.pid());
-    println!("{sessions} sessions with {mib} MiB each at once: {} MiB at most, {:.1?}", peak_kib >> 10, begun.elapsed());
+    println!(
+        "{sessions} sessions with {mib} MiB each at once: {} MiB at most, {:.1?}",
+        peak_kib >> 10,
+        begun.elapsed()
+    );
     assert!(peak_kib < RESIDENT_MAX_KIB, "{peak_kib} KiB");
     assert_eq!(strain::queued(&server), sessions as u64);
     assert_answers(&server);
@@ -203,7 +207,12 @@ fn endless_lines_and_floods_are_bounded() {
         let begun = Instant::now();
         let (sent, last) = pour(&mut stream, &piece, octets);
         let peak_kib = strain::peak_kib(server.pid());
-        println!("{what}: {} KiB taken in {:.1?}, then {last:?}; {} MiB at most", sent >> 10, begun.elapsed(), peak_kib >> 10);
+        println!(
+            "{what}: {} KiB taken in {:.1?}, then {last:?}; {} MiB at most",
+            sent >> 10,
+            begun.elapsed(),
+            peak_kib >> 10
+        );
         assert!(last.starts_with(end), "{what}: {last:?}");
         assert!(peak_kib < base_kib + (64 << 10), "{what}: {peak_kib} KiB, {base_kib} before");
         assert_answers(&server);

@@ -194,7 +194,7 @@ fn a_second_server_on_the_same_spool_is_refused_and_the_first_goes_on() {
     // What the two have in common besides the spool, the words of the refusal, its exit code.
     let cases = [
         ("everything, with a pid file", "is running already", 2),
-        ("everything, without a pid file", "another process listens there", 1),
+        ("everything, without a pid file", "is in use", 1),
         ("nothing", "is in use by process", 1),
     ];
     for (common, wanted, code) in cases {

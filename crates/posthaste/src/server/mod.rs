@@ -70,8 +70,13 @@ pub fn run(args: &RunArgs) -> Result<ExitCode> {
     raise_descriptor_limit(&config);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("no runtime")?;
     runtime.block_on(async {
-        let core = Core::start(args, path, config, identity, pidfile_path).await?;
-        core.serve().await
+        // Before the pid file tells anybody where to send one: a HUP would end a process that does not expect it.
+        let mut signals = Signals::install()?;
+        let core = tokio::select! {
+            core = Core::start(args, path, config, identity, pidfile_path) => core?,
+            () = signals.next_stop() => return Ok(ExitCode::SUCCESS),
+        };
+        core.serve(signals).await
     })
 }
 
@@ -209,15 +214,19 @@ impl Core {
         let clock = Clock::system();
         let log_settings = logs::settings(&config, &clock, args.debug);
         make_folders(&log_settings, &identity)?;
+        let pidfile = pidfile_path.as_deref().map(PidFile::write).transpose()?;
+        let spool_dir = PathBuf::from(&*config.global().get(&opt::SPOOLBASE));
+        std::fs::create_dir_all(&spool_dir).with_context(|| format!("cannot make {}", spool_dir.display()))?;
+        // A site's spool is often a link to where the room is.
+        privileges::own(&identity, &spool_dir.canonicalize()?)?;
+        give_files(&config, pidfile_path.as_deref(), &identity)?;
+        privileges::drop_to(&identity)?;
+        // Opened by the user who must be able to open them again after they were rotated. Root would follow whatever link
+        // lies there.
         let log = EventLog::open(log_settings);
         for fault in log.faults() {
             eprintln!("posthaste: {fault}");
         }
-        let pidfile = pidfile_path.as_deref().map(PidFile::write).transpose()?;
-        let spool_dir = PathBuf::from(&*config.global().get(&opt::SPOOLBASE));
-        std::fs::create_dir_all(&spool_dir).with_context(|| format!("cannot make {}", spool_dir.display()))?;
-        privileges::own(&identity, &spool_dir)?;
-        privileges::drop_to(&identity)?;
         if identity == privileges::Identity::StayRootOnLoopback {
             eprintln!("posthaste: running as root, which only loopback listeners allow: add a user 'posthaste'");
         }
@@ -358,8 +367,7 @@ impl Core {
     }
 
     /// Until a signal or the console ends it.
-    async fn serve(self: Arc<Self>) -> Result<ExitCode> {
-        let mut signals = Signals::install()?;
+    async fn serve(self: Arc<Self>, mut signals: Signals) -> Result<ExitCode> {
         println!("ready");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
         loop {
@@ -505,6 +513,19 @@ fn make_folders(settings: &ph_eventlog::LogSettings, identity: &privileges::Iden
                 privileges::own(identity, &folder)?;
             }
         }
+    }
+    Ok(())
+}
+
+/// The sockets and the pid file that root has made are the user's from now on, who removes them at the end.
+fn give_files(config: &Config, pidfile: Option<&Path>, identity: &privileges::Identity) -> Result<()> {
+    let listens = config.listeners().iter().flat_map(|listener| &listener.listens);
+    let sockets = listens.filter_map(|listen| match &listen.address {
+        ph_config::ListenAddr::Unix(path) if listen.enabled => Some(path.as_path()),
+        _ => None,
+    });
+    for path in sockets.chain(pidfile).filter(|path| path.exists()) {
+        privileges::own(identity, path)?;
     }
     Ok(())
 }

@@ -9,12 +9,12 @@ pub struct PidFile {
 }
 
 impl PidFile {
-    /// An error when the process that the file names is alive.
+    /// An error when the process that the file names is a server. After a crash and a reboot the number may be that of
+    /// any other program: that hinders nobody, and two servers on one spool are kept apart by the spool's own lock.
     pub fn check(path: &Path) -> Result<()> {
         let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
-        let Ok(pid) = text.trim().parse::<i32>() else { return Ok(()) };
-        let own = pid == i32::try_from(std::process::id()).unwrap_or(0);
-        if !own && nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), None).is_ok() {
+        let Ok(pid) = text.trim().parse::<u32>() else { return Ok(()) };
+        if pid != std::process::id() && is_server(pid) {
             bail!("process {pid} is running already ({} names it)", path.display());
         }
         Ok(())
@@ -31,4 +31,11 @@ impl Drop for PidFile {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.path);
     }
+}
+
+/// Whether there is a process of that number that bears our name, or the name under which sites of Momentum start us.
+fn is_server(pid: u32) -> bool {
+    let name = |pid: &str| std::fs::read_to_string(format!("/proc/{pid}/comm")).ok();
+    let Some(other) = name(&pid.to_string()) else { return false };
+    name("self").is_some_and(|own| own == other) || ["posthaste", "ecelerity"].contains(&other.trim_end())
 }

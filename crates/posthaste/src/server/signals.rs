@@ -31,9 +31,12 @@ impl Signals {
         })
     }
 
-    /// The next request to stop, whatever else is asked meanwhile.
+    /// The next request to stop. What else is asked meanwhile waits for `next`.
     pub async fn next_stop(&mut self) {
-        while self.next().await != Asked::Stop {}
+        tokio::select! {
+            _ = self.term.recv() => {}
+            _ = self.int.recv() => {}
+        }
     }
 
     pub async fn next(&mut self) -> Asked {

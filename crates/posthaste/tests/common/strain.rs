@@ -192,7 +192,9 @@ pub fn numbered(id: u64, size: usize) -> Vec<u8> {
     )
     .into_bytes();
     while message.len() < size {
-        message.extend_from_slice(b"All work and no play makes Jack a dull boy, and the spool a full disk, line by line.\r\n");
+        message.extend_from_slice(
+            b"All work and no play makes Jack a dull boy, and the spool a full disk, line by line.\r\n",
+        );
     }
     message.extend_from_slice(b".\r\n");
     message
