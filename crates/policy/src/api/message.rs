@@ -11,6 +11,7 @@ use ph_message::{Context, Mailbox};
 mod content;
 mod context;
 mod envelope;
+mod routing;
 
 pub static TABLE: Table = Table {
     name: "message",
@@ -19,8 +20,8 @@ pub static TABLE: Table = Table {
         &envelope::BATCH_ID,
         &envelope::CONN_ID,
         &envelope::ID,
-        &envelope::BINDING,
-        &envelope::BINDING_GROUP,
+        &routing::BINDING,
+        &routing::BINDING_GROUP,
         &content::BODY,
         &envelope::CODE,
         &context::DELETE,
@@ -29,7 +30,7 @@ pub static TABLE: Table = Table {
         &context::GET,
         &context::SET,
         &envelope::DISCARD,
-        &envelope::DELIVERY_METHOD,
+        &routing::DELIVERY_METHOD,
         &envelope::ENVELOPE,
         &content::SIZE,
         &content::HEADER,
@@ -38,7 +39,7 @@ pub static TABLE: Table = Table {
         &content::RAW,
         &envelope::RCPTTO,
         &envelope::RECEPTION_PEER,
-        &envelope::ROUTING_DOMAIN,
+        &routing::ROUTING_DOMAIN,
         &envelope::GET_CODE,
         &envelope::SET_STATUS,
         &envelope::RECV_METHOD,
