@@ -15,6 +15,8 @@ pub struct BodyCollector {
     /// Content not yet handed to a file: all of a small message, the tail of a large one.
     pub buffer: Vec<u8>,
     threshold: usize,
+    /// No header block ends before this octet of `buffer`: a long one is searched once, not with every read.
+    searched: usize,
     large: Option<Large>,
 }
 
@@ -28,7 +30,7 @@ impl BodyCollector {
     pub fn new(threshold: u64, expected: Option<u64>) -> BodyCollector {
         let threshold = usize::try_from(threshold).unwrap_or(usize::MAX).max(CHUNK);
         let room = expected.map_or(16 << 10, |size| usize::try_from(size).unwrap_or(usize::MAX).saturating_add(512));
-        BodyCollector { buffer: Vec::with_capacity(room.min(threshold)), threshold, large: None }
+        BodyCollector { buffer: Vec::with_capacity(room.min(threshold)), threshold, searched: 0, large: None }
     }
 
     /// Whether `flush` has something to do.
@@ -42,7 +44,8 @@ impl BodyCollector {
     /// Moves what was collected to the spool's file, opening it at the first call.
     pub async fn flush(&mut self, spool: &Spool) -> Result<(), SpoolError> {
         if self.large.is_none() {
-            let Some(end) = head_end(&self.buffer) else {
+            let Some(end) = head_end(&self.buffer, self.searched) else {
+                self.searched = self.buffer.len().saturating_sub(3);
                 return Ok(()); // still in the header block, which the protocol bounds
             };
             let tail = self.buffer.split_off(end);
@@ -68,10 +71,11 @@ impl BodyCollector {
     }
 }
 
-/// Where the body begins: after the blank line. A message that begins with a blank line has no header.
-fn head_end(content: &[u8]) -> Option<usize> {
+/// Where the body begins: after the blank line, of which nothing lies before `from` but perhaps a part. A message that
+/// begins with a blank line has no header.
+fn head_end(content: &[u8], from: usize) -> Option<usize> {
     if content.starts_with(b"\r\n") {
         return Some(2);
     }
-    memchr::memmem::find(content, b"\r\n\r\n").map(|at| at + 4)
+    memchr::memmem::find(&content[from.min(content.len())..], b"\r\n\r\n").map(|at| from + at + 4)
 }
