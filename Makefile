@@ -23,8 +23,9 @@ test: lint ## install what the tests need, then run every test
 lint: ## formatting, clippy with warnings as errors, licences and duplicates where cargo-deny is installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --release -- -D warnings
+	scripts/licences
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check licenses bans; \
-	 else echo "cargo-deny is not installed: licences were not checked"; fi
+	 else echo "cargo-deny is not installed: duplicates were not checked"; fi
 
 bench: build ## Posthaste and Postfix side by side, both syncing to disk; prints ratios
 	scripts/test-packages
