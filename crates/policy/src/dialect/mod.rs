@@ -204,14 +204,15 @@ mod tests {
     #[test]
     fn the_implicit_arg_is_declared_where_it_is_named() {
         for (source, want) in [
-            ("function f(...) return arg.n end", "function f(...) local arg=__ph_arg(...) return arg.n end"),
+            ("function f(...) return arg.n end", "function f(...) local arg=__ph_arg(...); return arg.n end"),
             ("function f(...) return ... end", "function f(...) return ... end"),
-            ("function f(...) return arg, ... end", "function f(...) local arg return arg, ... end"),
+            ("function f(...) return arg, ... end", "function f(...) local arg; return arg, ... end"),
+            ("function f(...)(g)(arg) end", "function f(...) local arg=__ph_arg(...);(g)(arg) end"),
             ("function f(arg) return arg end", "function f(arg) return arg end"),
             ("function f(...) local arg = 1 return arg end", "function f(...) local arg = 1 return arg end"),
             (
                 "function f(...) return function() return arg end end",
-                "function f(...) local arg=__ph_arg(...) return function() return arg end end",
+                "function f(...) local arg=__ph_arg(...); return function() return arg end end",
             ),
             ("return arg", "return arg"),
         ] {

@@ -255,9 +255,10 @@ impl Parser<'_> {
             ImplicitArg::No => {}
             ImplicitArg::Table(at) => {
                 let helper = self.helper("arg");
-                self.edits.close(at, format!(" local arg={helper}(...)"));
+                self.edits.close(at, format!(" local arg={helper}(...);"));
             }
-            ImplicitArg::Nil(at) => self.edits.close(at, " local arg"),
+            // With a semicolon: a body that begins with a bracket would else be a call of the declaration's last word.
+            ImplicitArg::Nil(at) => self.edits.close(at, " local arg;"),
         }
         self.expect_closing("end", "function", line)
     }
