@@ -340,11 +340,13 @@ impl BodyReader {
 
     fn write(&mut self, content: &[u8], body: &mut Vec<u8>) {
         self.size += content.len() as u64;
+        let header_too_large = self.in_headers && self.size > self.rules.header_size_max;
+        // The limit that is passed first is the fault, however many octets came at once.
+        if header_too_large && self.rules.header_size_max < self.rules.size_max {
+            self.fail(BodyFault::HeaderTooLarge);
+        }
         if self.size > self.rules.size_max {
             self.fail(BodyFault::TooLarge);
-        }
-        if self.in_headers && self.size > self.rules.header_size_max {
-            self.fail(BodyFault::HeaderTooLarge);
         }
         if !self.dropped {
             body.extend_from_slice(content);
