@@ -107,7 +107,7 @@ async fn attempt(
     entry.stage(Stage::ReadingBanner, shared.clock.now());
     let tls_target = match tls {
         TlsMode::No => None,
-        _ => match shared.settings.tls(&session.tls_options).await {
+        _ => match shared.settings.tls(&session.tls_options, |text| shared.complain(Subsystem::Net, text)).await {
             Ok(tls) => Some(TlsTarget {
                 tls,
                 verify: session.verify,

@@ -230,16 +230,17 @@ impl<'a> Session<'a> {
             }
             let has_work = tokio::select! {
                 has_work = self.shared.queue.wait_for_work(&self.permit, self.settings.idle_timeout) => has_work,
-                () = self.open.connection.disturbed() => false,
-                _ = stop.wait_for(|stop| *stop) => false,
+                () = self.open.connection.disturbed() => break,
+                _ = stop.wait_for(|stop| *stop) => break,
             };
-            if !has_work {
+            // Told to leave because others wait for its place: one of them may be a sibling.
+            if !has_work && !self.move_to_sibling() {
                 break;
             }
         }
         let hand: Vec<Taken> = self.hand.drain(..).map(|(taken, _)| taken).collect();
         self.shared.queue.give_back_all(hand);
-        if !self.open.connection.client().is_reusable() && !self.progress {
+        if !self.open.connection.client().is_reusable() && !self.progress && self.recipients > 0 {
             // It let us in and threw us out at the first message: that is a failure of the host.
             self.shared.queue.host_failed(self.permit.queue(), self.open.peer);
         }

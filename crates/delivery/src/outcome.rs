@@ -67,15 +67,15 @@ impl Shared {
     /// The peer has the message.
     pub async fn delivered(&self, taken: Taken, stored: &Stored, at: &QueueRef, place: &Where<'_>, reply: &str) {
         let now = self.clock.now();
+        let mut reworded = None;
+        if let Some(policy) = self.policy_with(&[Hook::CoreLogDeliveryV1, Hook::CoreLogAttemptV1]) {
+            let message = &message_of(&stored.envelope, &stored.content);
+            let call = HookCall::CoreLogDeliveryV1 { message, domain: &at.domain, now, note: reply };
+            reworded = log_hooks(&policy, message, &call, &at.domain, now, reply).await;
+        }
+        let reply = reworded.as_deref().unwrap_or(reply);
         let attempt = Attempt { bytes: taken.summary.size, ..attempt(&taken, stored, at, place, reply) };
         self.log.delivery(now, &in_place(&stored.envelope, &taken), &attempt);
-        if let Some(policy) = self.policy_with(&[Hook::CoreLogDeliveryV1, Hook::CoreLogAttemptV1]) {
-            let message = message_of(&stored.envelope, &stored.content);
-            let domain = &*at.domain;
-            let call = HookCall::CoreLogDeliveryV1 { message: &message, domain, now, note: reply };
-            run(&policy, &call).await;
-            run(&policy, &HookCall::CoreLogAttemptV1 { message: &message, domain, now, note: reply }).await;
-        }
         if stored.envelope.dsn.notify.is_some_and(|notify| notify.success) && !place.peer_has_dsn {
             let action = if place.is_final { Action::Delivered } else { Action::Relayed };
             if let Err(reason) = self.report(&stored.envelope, &stored.content, at, place, reply, action).await {
@@ -110,12 +110,15 @@ impl Shared {
                 return self.permanent_after(taken, stored, at, place, &text, reply, Quietly::No).await;
             }
         };
+        let mut reworded = None;
+        if let (Some(policy), Some(message)) = (&policy, &message) {
+            let call = HookCall::CoreLogTransientFailureV1 { message, domain: &at.domain, now, note: reply };
+            reworded = log_hooks(policy, message, &call, &at.domain, now, reply).await;
+        }
+        let reply = reworded.as_deref().unwrap_or(reply);
         let attempt = attempt(&taken, stored, at, place, reply);
         self.log.transient(now, &in_place(&stored.envelope, &taken), &attempt);
         if let (Some(policy), Some(message)) = (&policy, &message) {
-            let domain = &*at.domain;
-            run(policy, &HookCall::CoreLogTransientFailureV1 { message, domain, now, note: reply }).await;
-            run(policy, &HookCall::CoreLogAttemptV1 { message, domain, now, note: reply }).await;
             run(policy, &HookCall::CorePreMailqMessageRequeue { message, now }).await;
             self.keep_edits(&taken, message).await;
         }
@@ -140,6 +143,14 @@ impl Shared {
         last: &str,
         quietly: Quietly,
     ) {
+        let now = self.clock.now();
+        let mut reworded = None;
+        if let Some(policy) = self.policy_with(&[Hook::CoreLogPermanentFailureV1, Hook::CoreLogAttemptV1]) {
+            let message = &message_of(&stored.envelope, &stored.content);
+            let call = HookCall::CoreLogPermanentFailureV1 { message, domain: &at.domain, now, note: reply };
+            reworded = log_hooks(&policy, message, &call, &at.domain, now, reply).await;
+        }
+        let reply = reworded.as_deref().unwrap_or(reply);
         let told = if last.is_empty() { reply.to_owned() } else { format!("{reply}\n{last}") };
         if quietly == Quietly::No
             && let Err(reason) = self.report(&stored.envelope, &stored.content, at, place, &told, Action::Failed).await
@@ -150,15 +161,8 @@ impl Shared {
             let next = self.clock.now().plus_secs(LOCAL_TROUBLE_S);
             return self.queue.retry(taken, next);
         }
-        let now = self.clock.now();
         let attempt = attempt(&taken, stored, at, place, reply);
         self.log.permanent(now, &in_place(&stored.envelope, &taken), &attempt);
-        if let Some(policy) = self.policy_with(&[Hook::CoreLogPermanentFailureV1, Hook::CoreLogAttemptV1]) {
-            let message = message_of(&stored.envelope, &stored.content);
-            let domain = &*at.domain;
-            run(&policy, &HookCall::CoreLogPermanentFailureV1 { message: &message, domain, now, note: reply }).await;
-            run(&policy, &HookCall::CoreLogAttemptV1 { message: &message, domain, now, note: reply }).await;
-        }
         self.spool.done(taken.key);
         self.queue.failed(taken);
     }
@@ -228,6 +232,34 @@ pub(crate) async fn run(policy: &Arc<dyn HasPolicy>, call: &HookCall<'_>) -> Opt
         return None;
     }
     policy.call(call).await.ok()
+}
+
+/// The hooks that see an outcome before its record is written. `Some`: a policy says it in other words (`msg:set_code`), which
+/// the record and a report then have.
+async fn log_hooks(
+    policy: &Arc<dyn HasPolicy>,
+    message: &Arc<Message>,
+    outcome: &HookCall<'_>,
+    domain: &str,
+    now: Time,
+    reply: &str,
+) -> Option<String> {
+    let code = code_and_lines(reply);
+    message.state.lock().code.clone_from(&code);
+    run(policy, outcome).await;
+    run(policy, &HookCall::CoreLogAttemptV1 { message, domain, now, note: reply }).await;
+    let said = message.state.lock().code.take().filter(|said| Some(said) != code.as_ref());
+    said.map(|(code, lines)| lines.split("\r\n").map(|line| format!("{code} {line}")).collect::<Vec<_>>().join("\r\n"))
+}
+
+/// `550 5.1.1 no\r\n550 more` as `msg:code` keeps it: the code, and the lines without it.
+fn code_and_lines(reply: &str) -> Option<(u16, String)> {
+    let code: u16 = reply.get(..3)?.parse().ok()?;
+    let bare = |line: &str| match line.strip_prefix(&reply[..3]) {
+        Some(rest) if rest.starts_with([' ', '-']) => rest[1..].to_owned(),
+        _ => line.to_owned(),
+    };
+    Some((code, reply.lines().map(bare).collect::<Vec<_>>().join("\r\n")))
 }
 
 /// The message as hooks see it: to read, its content not to be changed.

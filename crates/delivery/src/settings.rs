@@ -169,7 +169,8 @@ impl SessionSettings {
     fn new(config: &Config, scope: &Scope<'_>, protocol: Protocol) -> SessionSettings {
         let hostname = config.global().get(&opt::HOSTNAME);
         let bind = scope.get(&opt::BIND_ADDRESS);
-        let seconds = |option: &ph_config::Opt<u64>| Duration::from_secs(scope.get(option));
+        // Nobody is given no time at all.
+        let seconds = |option: &ph_config::Opt<u64>| Duration::from_secs(scope.get(option).max(1));
         let port = if protocol == Protocol::Lmtp { &opt::LMTP_PORT } else { &opt::REMOTE_SMTP_PORT };
         let path = |value: Option<Arc<str>>| value.map(|path| PathBuf::from(&*path));
         let words = |value: Option<Arc<str>>| value.map(|words| words.to_string()).unwrap_or_default();
@@ -330,14 +331,15 @@ impl SettingsCache {
         settings
     }
 
-    /// TLS as options say, its files read on a thread that may wait.
-    pub async fn tls(&self, options: &TlsOptions) -> Result<Arc<ClientTls>, String> {
+    /// TLS as options say, its files read on a thread that may wait. What is odd about them is told once, to `warn`.
+    pub async fn tls(&self, options: &TlsOptions, warn: impl Fn(&str)) -> Result<Arc<ClientTls>, String> {
         if let Some(tls) = self.known.lock().tls.get(options) {
             return Ok(tls.clone());
         }
         let wanted = options.clone();
         let made = tokio::task::spawn_blocking(move || ClientTls::new(&wanted)).await;
         let tls = Arc::new(made.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?);
+        tls.warnings().iter().for_each(|text| warn(text));
         let mut known = self.known.lock();
         if known.tls.len() >= TLS_MAX {
             known.tls.clear();
