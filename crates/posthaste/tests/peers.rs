@@ -149,8 +149,8 @@ fn what_postfix_refuses_comes_back_as_a_report() {
         return;
     }
     let postfix = Postfix::start(
-        "mydestination = rcpt.test\nlocal_recipient_maps = inline:{ { bob=x } }\nsmtpd_recipient_restrictions = \
-         check_recipient_access inline:{ { later@rcpt.test=450 } }, permit_mynetworks, reject",
+        "mydestination = rcpt.test\nlocal_recipient_maps = inline:{ { bob=x }, { later=x } }\nsmtpd_recipient_restrictions = \
+         check_recipient_access inline:{later@rcpt.test=450}, permit_mynetworks, reject",
     );
     let server = relay_to(postfix.address, "retry_interval = 3600");
     let (mut client, _) = Client::connect(server.smtp());

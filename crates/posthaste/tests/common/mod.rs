@@ -254,7 +254,8 @@ impl Client {
 
     /// Connects from a given address (any of 127.0.0.0/8 will do) and reads the greeting.
     pub fn connect_from(from: &str, to: SocketAddr) -> (Client, String) {
-        let socket = socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).expect("a socket");
+        let socket =
+            socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).expect("a socket");
         let from: IpAddr = from.parse().expect("an address");
         socket.bind(&SocketAddr::new(from, 0).into()).expect("the address is ours");
         socket.connect(&to.into()).expect("the server accepts");
@@ -360,7 +361,9 @@ impl Client {
         }
         let reply = self.command("DATA");
         assert!(reply.starts_with("354"), "DATA: {reply}");
-        self.send(content.replace('\n', "\r\n"));
+        // RFC 5321 section 4.5.2: a line that begins with a dot gets one more.
+        let stuffed = format!("\n{content}").replace("\n.", "\n..").replace('\n', "\r\n");
+        self.send(&stuffed[2..]);
         self.command("\r\n.")
     }
 

@@ -199,7 +199,8 @@ impl Drop for NextHop {
         let _ = TcpStream::connect(self.address);
         if std::thread::panicking() {
             let record = self.shared.record.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let lines: Vec<String> = record.lines.iter().rev().take(20).map(|(at, line)| format!("{at}: {line}")).collect();
+            let lines: Vec<String> =
+                record.lines.iter().rev().take(20).map(|(at, line)| format!("{at}: {line}")).collect();
             eprintln!("--- next hop {} ({} messages)\n{}", self.address, record.messages.len(), lines.join("\n"));
         }
     }
@@ -281,7 +282,8 @@ fn converse(shared: &Shared, connection: usize, stream: TcpStream) {
         }
         let reply = scripted.unwrap_or_else(|| match &*verb {
             "EHLO" => {
-                let lines: Vec<&str> = shared.keywords.iter().map(String::as_str).filter(|word| !tls || *word != "STARTTLS").collect();
+                let lines: Vec<&str> =
+                    shared.keywords.iter().map(String::as_str).filter(|word| !tls || *word != "STARTTLS").collect();
                 std::iter::once("250 next.test").chain(lines).collect::<Vec<_>>().join("\n")
             }
             "DATA" if taken.rcpt.is_empty() => "503 5.5.1 no recipient".to_owned(),
