@@ -150,7 +150,9 @@ where
             if !poll.is_pending() {
                 this.running = None; // Gives its coroutine back for reuse.
             }
-            (poll, host.leave(before))
+            let stopped = host.leave(before);
+            host.collect_early(lua);
+            (poll, stopped)
         });
         if let Poll::Ready(Err(error @ mlua::Error::MemoryError(_))) = &poll {
             // LuaJIT has no emergency collection: until one is made, every further allocation fails.

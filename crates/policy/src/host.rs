@@ -20,7 +20,7 @@ use mlua::{AnyUserData, Lua, Table, Value};
 use parking_lot::Mutex;
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 pub use crate::settings::PhaseCheck;
@@ -49,6 +49,8 @@ pub struct Host {
     current: Mutex<Option<Arc<Frame>>>,
     entries: AtomicU64,
     noted: Mutex<HashSet<String>>,
+    /// Octets of Lua values at which a turn ends with a collection.
+    collect_at: AtomicUsize,
     /// True while scripts are loaded and `init` runs: then a new module's `init` is still to come.
     loading: AtomicBool,
     loading_script: Mutex<Option<String>>,
@@ -89,6 +91,7 @@ impl Policy {
     pub(crate) async fn build(services: Services, settings: Settings, plain: bool) -> Result<Policy, LoadErrors> {
         static GENERATIONS: AtomicU64 = AtomicU64::new(1);
         let patterns = crate::api::pcre::Cache::new(settings.pcre_cache_size, settings.pcre_match_limit);
+        let collect_at = if settings.memory_limit > 0 { settings.memory_limit / 4 * 3 } else { usize::MAX };
         let host = Arc::new(Host {
             services,
             settings,
@@ -101,6 +104,7 @@ impl Policy {
             current: Mutex::new(None),
             entries: AtomicU64::new(1),
             noted: Mutex::default(),
+            collect_at: AtomicUsize::new(collect_at),
             loading: AtomicBool::new(true),
             loading_script: Mutex::new(None),
             pending_modules: Mutex::default(),
@@ -265,6 +269,20 @@ impl Host {
         }
         *self.current.lock() = before;
         outermost && self.watch.get().is_some_and(Watch::leave)
+    }
+
+    /// Collects well below the limit: LuaJIT does not do it by itself when an allocation would go beyond, and fails instead. The
+    /// caller holds the state.
+    pub(crate) fn collect_early(&self, lua: &Lua) {
+        if lua.used_memory() < self.collect_at.load(Ordering::Relaxed) {
+            return;
+        }
+        if let Err(error) = lua.gc_collect() {
+            self.error(&format!("scriptlet: collection: {}", lua_error_text(&error)));
+        }
+        // When nearly all of it lives, the next collection waits for a further tenth: not one after every turn.
+        let used = lua.used_memory();
+        self.collect_at.store((self.settings.memory_limit / 4 * 3).max(used / 10 * 11), Ordering::Relaxed);
     }
 
     /// `_TLS` of the running frame: the session's, or a table of the frame's own.

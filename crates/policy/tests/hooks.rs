@@ -412,3 +412,51 @@ async fn patterns_on_long_subjects_give_the_usual_results_and_explosive_ones_fai
         assert!(site.log.has(line), "{line}: {:?}", site.log.all());
     }
 }
+
+#[tokio::test]
+async fn hook_points_may_return_nothing_and_end_the_phase_with_a_number() {
+    let site = Site::new(&module(
+        "function mod:core_validate_connect(ac, vctx) return vctx:get(0, 'stop') == '1' and 1 or nil end",
+    ));
+    let policy = site.load().await;
+    let session = session();
+    assert!(!policy.call(&HookCall::CoreValidateConnect { session: &session }).await.unwrap().done);
+    session.state.lock().conn.set("stop", &b"1"[..]);
+    assert!(policy.call(&HookCall::CoreValidateConnect { session: &session }).await.unwrap().done);
+}
+
+#[tokio::test]
+async fn a_dropped_policy_frees_its_state_and_a_dropped_call_its_hook() {
+    let site = Site::new(&module(&format!(
+        "function mod:validate_ehlo() msys.sleep(3600) {CONT} end
+         function mod:validate_connect() {CONT} end"
+    )));
+    let policy = site.load().await;
+    let session = session();
+    {
+        let call = HookCall::ValidateEhlo { command: b"EHLO x\r\n", session: &session };
+        let waiting = policy.call(&call);
+        let mut waiting = std::pin::pin!(waiting);
+        let first = std::future::poll_fn(|context| std::task::Poll::Ready(waiting.as_mut().poll(context).is_pending()));
+        assert!(first.await);
+    }
+    policy.call(&HookCall::ValidateConnect { session: &session }).await.unwrap();
+    let host = Arc::downgrade(policy.host());
+    drop(policy);
+    assert!(host.upgrade().is_none(), "something of the state keeps the host alive");
+}
+
+#[tokio::test]
+async fn garbage_is_collected_before_the_limit_is_reached() {
+    let mut site = Site::new(&module(&format!(
+        "function mod:init() kept = {{}} for i = 1, 12000 do kept[i] = ('k'):rep(1000) .. i end return true end
+         function mod:validate_connect() for i = 1, 1000 do local garbage = ('g'):rep(1000) .. i end {CONT} end"
+    )));
+    // More than half of it lives: the collector alone would wait until the garbage has doubled that.
+    site.settings.memory_limit = 20 << 20;
+    let policy = site.load().await;
+    let session = session();
+    for _ in 0..200 {
+        policy.call(&HookCall::ValidateConnect { session: &session }).await.unwrap();
+    }
+}

@@ -44,6 +44,14 @@ pub(crate) fn after_install(lua: &Lua) -> mlua::Result<()> {
         package(lua, name)?;
     }
     let msys = package(lua, "msys")?;
+    // Inside a C function (the comparison of `table.sort`, a callback of `string.gsub`) nothing can wait.
+    lua.load("local msys, outside, inside = ... msys.asyncOk = function() return outside() and inside() end")
+        .set_name("=posthaste")
+        .call::<()>((
+            &msys,
+            msys.raw_get::<mlua::Function>("asyncOk")?,
+            package(lua, "coroutine")?.raw_get::<mlua::Function>("isyieldable")?,
+        ))?;
     let pcre: Value = package(lua, "msys.pcre")?.into_value();
     lua.globals().raw_set("pcre", &pcre)?;
     package(lua, "package.preload")?.raw_set("pcre", lua.create_function(move |_, _: ()| Ok(pcre.clone()))?)?;

@@ -291,4 +291,85 @@ mod tests {
             assert!(error.text.contains("too many"), "{}", error.text);
         }
     }
+
+    /// Pieces that make interesting sources when they are strung together.
+    const PIECES: &[&str] = &[
+        "a",
+        "b.c",
+        "1",
+        "010",
+        "'s'",
+        "'\\d\\u00e9'",
+        "\n",
+        "(",
+        ")",
+        "{",
+        "}",
+        "[",
+        "]",
+        "[[x]]",
+        "--c\n",
+        "...",
+        "..",
+        "=",
+        "==",
+        "!=",
+        "!",
+        "~",
+        "~=",
+        "&",
+        "|",
+        "^^",
+        "^",
+        "<<",
+        ">>",
+        "\\",
+        "+",
+        "-",
+        "*",
+        ",",
+        ";",
+        ":m",
+        "f()",
+        "and",
+        "not",
+        "nil",
+        "if a then",
+        "end",
+        "for k in",
+        "for i = 1, 2 do",
+        "do",
+        "while a do",
+        "repeat",
+        "until",
+        "function f(...)",
+        "function(arg)",
+        "return",
+        "local x",
+        "break",
+        "arg",
+        "_TLS",
+        "pairs(t)",
+    ];
+
+    proptest::proptest! {
+        #[test]
+        fn translations_are_luajit_source_of_as_many_lines(picks in proptest::collection::vec(0..PIECES.len(), 0..25)) {
+            let words: Vec<&str> = picks.into_iter().map(|at| PIECES[at]).collect();
+            let source = words.join(" ");
+            if let Ok(translated) = translate(source.as_bytes()) {
+                let text = String::from_utf8(translated.text).unwrap();
+                let added = usize::from(!translated.helpers.is_empty());
+                proptest::prop_assert_eq!(text.matches('\n').count(), source.matches('\n').count() + added);
+                let lua = mlua::Lua::new();
+                let loaded = lua.load(&text).into_function();
+                proptest::prop_assert!(loaded.is_ok(), "{} -> {}: {:?}", source, text, loaded.err());
+            }
+        }
+
+        #[test]
+        fn no_source_makes_the_translator_fail(source in proptest::collection::vec(proptest::num::u8::ANY, 0..200)) {
+            let _ = translate(&source);
+        }
+    }
 }
