@@ -1,10 +1,8 @@
 # Posthaste: the commands that a newcomer needs. `make help` lists them.
 
 CARGO ?= cargo
-# Tests of the whole binary run the release build: what is tested is what is shipped.
-PROFILE ?= release
 
-.PHONY: help demo test lint bench soak fuzz build docs clean-demo
+.PHONY: help demo test lint bench soak fuzz build docs
 
 help: ## show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -17,12 +15,12 @@ demo: build ## start Posthaste with an example policy, send real mail through it
 
 test: lint ## install what the tests need, then run every test
 	scripts/test-packages
-	$(CARGO) test --workspace --release
+	$(CARGO) test --workspace
 	@echo "all tests passed"
 
 lint: ## formatting, clippy with warnings as errors, licences and duplicates where cargo-deny is installed
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --release -- -D warnings
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	scripts/licences
 	@if command -v cargo-deny >/dev/null; then $(CARGO) deny --offline check licenses bans; \
 	 else echo "cargo-deny is not installed: duplicates were not checked"; fi

@@ -1,0 +1,123 @@
+# Print an optspec for argparse to handle cmd's options that are independent of any subcommand.
+function __fish_posthaste_global_optspecs
+    string join \n h/help V/version
+end
+
+function __fish_posthaste_needs_command
+    # Figure out if the current invocation already has a command.
+    set -l cmd (commandline -opc)
+    set -e cmd[1]
+    argparse -s (__fish_posthaste_global_optspecs) -- $cmd 2>/dev/null
+    or return
+    if set -q argv[1]
+        # Also print the command, so this can be used to figure out what it is.
+        echo $argv[1]
+        return 1
+    end
+    return 0
+end
+
+function __fish_posthaste_using_subcommand
+    set -l cmd (__fish_posthaste_needs_command)
+    test -z "$cmd"
+    and return 1
+    contains -- $cmd[1] $argv
+end
+
+complete -c posthaste -n "__fish_posthaste_needs_command" -s h -l help -d 'Print help (see more with \'--help\')'
+complete -c posthaste -n "__fish_posthaste_needs_command" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "run" -d 'Run the server in the foreground'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "check" -d 'Check a configuration (with its policies) or one policy, and start nothing'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "console" -d 'Talk to a running server: one command, or a prompt with completion and history'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "sink" -d 'Run a receiving server that takes, delays, defers or refuses mail: for tests and benchmarks'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "bench" -d 'Send generated mail to a server and measure it'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "spool" -d 'Look into, export or import a spool while the server is stopped'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "options" -d 'Print every configuration option'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "lua-api" -d 'Print every function of the Lua API that this build has'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "version" -d 'Print the version'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "demo" -d 'Start a whole mail world on this machine, send mail through it, and show what happened'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "passwd" -d 'Print a user\'s line for a file of `digest://` or `file://` users; the password is read from standard input'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "dump-config" -d 'Print the effective configuration'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "docs" -d 'Write the generated pages: options, console, API, formats, man page, completions'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "completions" -d 'Print the completions for a shell'
+complete -c posthaste -n "__fish_posthaste_using_subcommand run" -s c -l config -d 'The configuration file' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand run" -s n -d 'Leave out a service: esmtp (no listener) or queue (no delivery)' -r -f -a "esmtp\t''
+ecstream\t''
+queue\t''"
+complete -c posthaste -n "__fish_posthaste_using_subcommand run" -s d -l debug -d 'Stay in the foreground and write diagnostics to stderr too'
+complete -c posthaste -n "__fish_posthaste_using_subcommand run" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand run" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand check" -s v -l verbose -d 'Also list options that are accepted and have no effect'
+complete -c posthaste -n "__fish_posthaste_using_subcommand check" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand check" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand console" -l socket -d 'A unix socket\'s path, host:port, or user@host:port' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand console" -s c -l command -d 'One command; its output is all that is printed' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand console" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand console" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l listen -d 'Where to listen; port 0 takes a free one and prints it' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l defer -d 'Put recipients of this pattern off with 451 (may be given more than once)' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l defer-times -d 'Put each of them off so often, then take them; 0: always' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l defer-percent -d 'Put off so many of a hundred messages with 451 after the data, at random' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l refuse -d 'Refuse recipients of this pattern with 550' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l delay-ms -d 'Wait so long before the reply to the data' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l store -d 'Write each message into this folder' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l ids -d 'At the end, write the load ids that came, and how often, into this file' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l no-pipelining -d 'Do not offer PIPELINING'
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l quiet -d 'Print nothing but the address and the final statistics'
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l to -d 'The server to send to' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l sessions -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l messages -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l size -d 'Octets of one message' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l rate -d 'Messages a second over all sessions; 0: as fast as it goes' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l recipients -d 'Recipients of each message' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l domains -d 'Number of recipient domains' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l domain -d 'The recipients\' domain (its parent, with --domains)' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l sender -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l first-id -d 'The first load id' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l seconds -d 'Stop after so many seconds' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l ids -d 'Write the load ids that were acknowledged into this file' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l verify -d 'Afterwards, compare the ids in --ids with those that a sink wrote into this file; fail when one is lost or doubled' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l pipelining -d 'Send MAIL, RCPT and DATA in one packet'
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l connection-each -d 'A new connection for each message'
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l verify-only -d 'Send nothing; only compare as --verify says'
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -l json -d 'Print the report as JSON'
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand bench" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and not __fish_seen_subcommand_from check export import" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and not __fish_seen_subcommand_from check export import" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and not __fish_seen_subcommand_from check export import" -f -a "check" -d 'Verify every record; changes nothing'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and not __fish_seen_subcommand_from check export import" -f -a "export" -d 'Write every queued message as an `.eml` and a `.json` file'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and not __fish_seen_subcommand_from check export import" -f -a "import" -d 'Take in what `export` wrote'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and __fish_seen_subcommand_from check" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and __fish_seen_subcommand_from check" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and __fish_seen_subcommand_from export" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and __fish_seen_subcommand_from export" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and __fish_seen_subcommand_from import" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand spool; and __fish_seen_subcommand_from import" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand options" -l json -d 'As JSON'
+complete -c posthaste -n "__fish_posthaste_using_subcommand options" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand options" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand lua-api" -l json -d 'As JSON'
+complete -c posthaste -n "__fish_posthaste_using_subcommand lua-api" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand lua-api" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand version" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand version" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand demo" -l messages -d 'How many messages to send' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand demo" -l keep -d 'Keep the demo\'s folder, and say where it is'
+complete -c posthaste -n "__fish_posthaste_using_subcommand demo" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand demo" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -l realm -d 'The realm of DIGEST-MD5' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -l clear -d 'A clear-text line for `file://` in place of a digest'
+complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand dump-config" -s v -l verbose -d 'Also list options that are accepted and have no effect'
+complete -c posthaste -n "__fish_posthaste_using_subcommand dump-config" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand dump-config" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand docs" -l write -d 'The folder of the pages' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand docs" -l check -d 'Compare instead of writing; exits with 1 when a page is out of date'
+complete -c posthaste -n "__fish_posthaste_using_subcommand docs" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand docs" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand completions" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand completions" -s V -l version -d 'Print version'
