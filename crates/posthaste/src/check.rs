@@ -49,10 +49,10 @@ fn finish(problems: Vec<String>, file: &Path) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Everything that is wrong with the policies of a configuration, each with file, line and column.
+/// Everything that is wrong with the policies of a configuration, each with file, line and column, and with its loggers.
 pub fn policies(config: &Config) -> Vec<String> {
     let settings = crate::server::policy_settings(config);
-    let mut problems = Vec::new();
+    let mut problems = loggers(config);
     for script in &settings.scripts {
         match find_script(&script.source, &settings.search_folders()) {
             Some(path) => problems.extend(policy(&path)),
@@ -60,6 +60,13 @@ pub fn policies(config: &Config) -> Vec<String> {
         }
     }
     problems
+}
+
+/// Log targets and formats that cannot be written: found here, or a server would run for a day and log nothing.
+fn loggers(config: &Config) -> Vec<String> {
+    let settings = crate::server::logs::settings(config, &ph_eventlog::Clock::system(), false);
+    let problems = settings.check().err().unwrap_or_default();
+    problems.iter().map(|problem| format!("error: {problem}")).collect()
 }
 
 /// The errors of one script. What it will merely regret is told on stderr.
@@ -107,4 +114,24 @@ pub fn dump(args: &CheckArgs) -> Result<ExitCode> {
     };
     print!("{}", config.text());
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_cannot_be_written_is_an_error_of_the_check() {
+        for (text, wanted) in [
+            ("ec_logger main { mainlog = \"jlog:///var/log/x\" }", "'jlog://' is not supported"),
+            ("ec_logger main { mainlog = \"|/bin/cat\" }", "writing to a command is not supported"),
+            ("custom_logger c { mainlog = /tmp/x delivery_format = \"%q\" }", "unknown specifier '%q'"),
+        ] {
+            let config = Config::parse("log.conf", text).unwrap_or_else(|report| panic!("{report}")).config;
+            let problems = policies(&config);
+            assert!(problems.iter().any(|problem| problem.contains(wanted)), "{text}: {problems:?}");
+        }
+        let config = Config::parse("log.conf", "ec_logger main { mainlog = /tmp/x.ec }").expect("valid").config;
+        assert_eq!(policies(&config), Vec::<String>::new());
+    }
 }

@@ -5,7 +5,8 @@
 
 mod adapters;
 mod control;
-mod logs;
+mod gauges;
+pub mod logs;
 mod memory;
 mod pidfile;
 mod signals;
@@ -27,7 +28,7 @@ use ph_message::IdSource;
 use ph_policy::Policy;
 use ph_queue::{Queue, Taken};
 use ph_reception::{Generation, Listeners, Parts, Reception, Sessions};
-use ph_spool::{Spool, SpoolOptions};
+use ph_spool::{OpenReport, Spool, SpoolOptions};
 use pidfile::PidFile;
 use signals::{Asked, Signals};
 use std::path::{Path, PathBuf};
@@ -237,7 +238,7 @@ impl Core {
         let shared_config = Arc::new(ArcSwap::from(config.clone()));
         let queue = Queue::new(shared_config.clone(), clock.clone());
         let (spool, report) = open_spool(&config, spool_dir, &queue).await?;
-        log.panic(Level::Notice, Subsystem::Generic, &report);
+        report_recovery(&log, &report);
         let ids = Arc::new(IdSource::new(std::process::id(), spool.id_floor()));
         let sessions = Arc::<Sessions>::default();
         let cell = ReceptionCell::default();
@@ -340,6 +341,7 @@ impl Core {
     fn watch(self: &Arc<Self>) {
         let weak = Arc::downgrade(self);
         let available = memory::available_bytes();
+        let mut gauges = gauges::Gauges::default();
         self.runtime.spawn(async move {
             loop {
                 tokio::time::sleep(Duration::from_secs(1)).await;
@@ -351,6 +353,7 @@ impl Core {
                     core.log.panic(Level::Warning, Subsystem::Ssl, &message);
                 }
                 core.report_orphans();
+                gauges.set(&core);
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
             }
         });
@@ -531,7 +534,7 @@ fn give_files(config: &Config, pidfile: Option<&Path>, identity: &privileges::Id
 }
 
 /// Opens the spool and queues what is in it.
-async fn open_spool(config: &Config, dir: PathBuf, queue: &Queue) -> Result<(Spool, String)> {
+async fn open_spool(config: &Config, dir: PathBuf, queue: &Queue) -> Result<(Spool, OpenReport)> {
     let global = config.global();
     let options = SpoolOptions {
         mode: global.get(&opt::SPOOL_MODE),
@@ -542,12 +545,25 @@ async fn open_spool(config: &Config, dir: PathBuf, queue: &Queue) -> Result<(Spo
     };
     let queue = queue.clone();
     let open = move || Spool::open(options, &mut |found| _ = queue.recover(found.key, found.summary));
-    let (spool, report) = tokio::task::spawn_blocking(open).await.context("the spool's recovery broke")??;
+    tokio::task::spawn_blocking(open).await.context("the spool's recovery broke")?.map_err(Into::into)
+}
+
+/// What the last end of the process left. A torn tail was never acknowledged; damage is for a person to look at.
+fn report_recovery(log: &EventLog, report: &OpenReport) {
     let text = format!(
         "spool: {} messages in {} segments, {} octets after the last valid record cut off",
         report.messages, report.segments, report.torn_bytes
     );
-    Ok((spool, text))
+    log.panic(Level::Notice, Subsystem::Generic, &text);
+    for damage in &report.damage {
+        let copy = damage
+            .quarantined
+            .as_ref()
+            .map_or("no copy could be made".into(), |copy| format!("a copy is in {}", copy.display()));
+        let (file, what) = (damage.file.display(), &damage.what);
+        let text = format!("spool: {file} at offset {}, {} octets: {what}; {copy}", damage.offset, damage.len);
+        log.panic(Level::Error, Subsystem::Generic, &text);
+    }
 }
 
 fn resolver(config: &Config) -> Resolver {
