@@ -9,6 +9,7 @@ use crate::host::{Host, Policy};
 use crate::objects::Session;
 use crate::registry::{Phase, number_of, type_name};
 use crate::settings::{OnError, Settings};
+use crate::task::Task;
 use crate::userdata::{EcString, IntBox};
 use bytes::Bytes;
 use mlua::function::AsyncCallFuture;
@@ -87,9 +88,24 @@ pub(crate) struct Frame {
     pub async_ok: bool,
     pub cpu_limit: Duration,
     pub tls: Mutex<Option<Table>>,
+    /// The task's number, once it holds a lock; then its end is told to the host, so that others can have the lock.
+    pub task: Task,
 }
 
 impl Frame {
+    /// What `thread.create` started.
+    pub fn task(settings: &Settings) -> Arc<Frame> {
+        Arc::new(Frame {
+            phase: Phase::Queue,
+            hook: None,
+            session: None,
+            async_ok: true,
+            cpu_limit: settings.hook_cpu_limit,
+            tls: Mutex::default(),
+            task: Task::default(),
+        })
+    }
+
     pub fn loading(settings: &Settings, async_ok: bool) -> Arc<Frame> {
         Arc::new(Frame {
             phase: Phase::Init,
@@ -98,6 +114,7 @@ impl Frame {
             async_ok,
             cpu_limit: settings.load_cpu_limit,
             tls: Mutex::default(),
+            task: Task::default(),
         })
     }
 
@@ -109,6 +126,7 @@ impl Frame {
             async_ok: true,
             cpu_limit: settings.hook_cpu_limit,
             tls: Mutex::default(),
+            task: Task::default(),
         })
     }
 }
@@ -121,7 +139,8 @@ pub(crate) struct Failure {
 
 /// One function's run, turn by turn. Starting happens in the first turn, under the same hold of the state.
 struct Turn<'a, S, R: FromLuaMulti> {
-    policy: &'a Policy,
+    lua: &'a Lua,
+    host: &'a Arc<Host>,
     frame: &'a Arc<Frame>,
     start: Option<S>,
     running: Option<AsyncCallFuture<R>>,
@@ -136,7 +155,7 @@ where
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let (lua, host) = (&this.policy.lua, &this.policy.host);
+        let (lua, host) = (this.lua, this.host);
         // The state is ours until the turn ends: nothing else runs in it between `enter` and `leave`.
         let (poll, stopped) = lua.exec_raw_lua(|_| {
             let before = host.enter(this.frame);
@@ -181,7 +200,7 @@ impl Policy {
         S: FnOnce(&Lua) -> mlua::Result<AsyncCallFuture<R>> + Unpin,
         R: FromLuaMulti + Unpin,
     {
-        Turn { policy: self, frame, start: Some(start), running: None }.await
+        run(&self.lua, &self.host, frame, start).await
     }
 
     /// Calls every module's hook in order, until one ends the phase. The verdict is in `session.state.verdict`.
@@ -277,6 +296,15 @@ impl Policy {
         let entries = Hook::all().flat_map(|hook| dispatch.list(hook).iter().map(move |entry| (hook, entry)));
         entries.map(|(hook, entry)| (entry.module.name.clone(), hook, entry.stats.clone())).collect()
     }
+}
+
+/// Runs a call to its end, with `frame` around every turn.
+pub(crate) async fn run<R, S>(lua: &Lua, host: &Arc<Host>, frame: &Arc<Frame>, start: S) -> Result<R, Failure>
+where
+    S: FnOnce(&Lua) -> mlua::Result<AsyncCallFuture<R>> + Unpin,
+    R: FromLuaMulti + Unpin,
+{
+    Turn { lua, host, frame, start: Some(start), running: None }.await
 }
 
 enum Verdict {

@@ -49,6 +49,7 @@ pub struct Host {
     current: Mutex<Option<Arc<Frame>>>,
     entries: AtomicU64,
     noted: Mutex<HashSet<String>>,
+    pub(crate) tasks: Arc<crate::task::Tasks>,
     /// Octets of Lua values at which a turn ends with a collection.
     collect_at: AtomicUsize,
     /// True while scripts are loaded and `init` runs: then a new module's `init` is still to come.
@@ -104,6 +105,7 @@ impl Policy {
             current: Mutex::new(None),
             entries: AtomicU64::new(1),
             noted: Mutex::default(),
+            tasks: Arc::default(),
             collect_at: AtomicUsize::new(collect_at),
             loading: AtomicBool::new(true),
             loading_script: Mutex::new(None),

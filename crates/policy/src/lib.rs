@@ -19,6 +19,7 @@ mod registry;
 mod services;
 mod settings;
 mod state;
+mod task;
 mod userdata;
 mod watchdog;
 

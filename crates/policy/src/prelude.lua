@@ -8,7 +8,7 @@ local host = ...
 local globals = _G
 local rawpcall, rawxpcall, rawtostring, rawerror, rawsetfenv = pcall, xpcall, tostring, error, setfenv
 local select, type, setmetatable, ipairs, unpack = select, type, setmetatable, ipairs, unpack
-local rawget, tonumber = rawget, tonumber
+local rawget, tonumber, next = rawget, tonumber, next
 local coroutine, debug, io, math, os, package, string, table = coroutine, debug, io, math, os, package, string, table
 local bit = bit
 local new_table = require("table.new")
@@ -105,8 +105,15 @@ function coroutine.running()
   if co and own_tls[co] then return co end
 end
 
--- `_TLS` belongs to the session, or to the coroutine that a script made; `_OSTLS` to the process.
-local os_tls = {}
+-- `_TLS` belongs to the session, or to the coroutine that a script made; `_OSTLS` to the process, or to a task of
+-- `thread.create`.
+local os_tls, os_of_task = {}, {}
+host.os_of_task = os_of_task
+
+function host.os_tls()
+  if next(os_of_task) == nil then return os_tls end
+  return os_of_task[host.task()] or os_tls
+end
 
 function host.tls()
   local co = running()
@@ -116,7 +123,7 @@ end
 setmetatable(_G, {
   __index = function(_, key)
     if key == "_TLS" then return host.tls() end
-    if key == "_OSTLS" then return os_tls end
+    if key == "_OSTLS" then return host.os_tls() end
   end,
 })
 
@@ -528,4 +535,4 @@ function helpers.arg(...)
 end
 
 helpers.tls = host.tls
-function helpers.ostls() return os_tls end
+helpers.ostls = host.os_tls

@@ -460,3 +460,46 @@ async fn garbage_is_collected_before_the_limit_is_reached() {
         policy.call(&HookCall::ValidateConnect { session: &session }).await.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn mutexes_hold_over_waits_and_are_released_with_their_task() {
+    let site = Site::new(&module(&format!(
+        "local lock, count = thread.mutex(), 0
+         function mod:validate_connect()
+           lock:lock()
+           local seen = count
+           msys.sleep(0.001)
+           count = seen + 1
+           lock:unlock()
+           {CONT}
+         end
+         function mod:validate_ehlo() lock:lock() error('while holding') end
+         function mod:validate_mailfrom() print('count', count, lock:trylock(), lock:trylock()) lock:unlock() {CONT} end"
+    )));
+    let policy = Arc::new(site.load().await);
+    let run = |count: usize| {
+        let tasks: Vec<_> = (0..count)
+            .map(|_| {
+                let policy = policy.clone();
+                tokio::spawn(async move {
+                    let session = session();
+                    policy.call(&HookCall::ValidateConnect { session: &session }).await.map(|_| ())
+                })
+            })
+            .collect();
+        async {
+            for task in tasks {
+                task.await.unwrap().unwrap();
+            }
+        }
+    };
+    run(100).await;
+    let session = session();
+    policy.call(&HookCall::ValidateEhlo { command: b"EHLO x\r\n", session: &session }).await.unwrap_err();
+    run(3).await;
+    assert!(site.log.has("a mutex was released at the end of the task that held it"), "{:?}", site.log.all());
+    let message = message(&session, "");
+    let mail = HookCall::ValidateMailfrom { command: b"MAIL FROM:<>\r\n", session: &session, message: &message };
+    policy.call(&mail).await.unwrap();
+    assert!(site.log.has("count 103 true 16"), "{:?}", site.log.all());
+}

@@ -14,11 +14,6 @@ use std::sync::Arc;
 /// Scripts whose output is not the recorded one.
 const DIFFERENT: &[(&str, &str)] = &[
     ("07-bit-errors", "no name `field '?'` for an index that is no constant"),
-    ("45-thread-mutex", "the library `thread` is not there yet"),
-    ("46-thread-library", "the library `thread` is not there yet"),
-    ("47-tls", "the library `thread` is not there yet"),
-    ("48-library-contents", "the libraries `thread` and `buffer` are not there yet"),
-    ("49-buffer", "the library `buffer` is not there yet"),
     ("54-math", "LuaJIT's `math.floor()` without an argument does not raise"),
     ("55-differs-intdiv-strings", "`\\` on strings rounds"),
     ("56-differs-intdiv-event", "`\\` asks `__intdiv` before `__div`"),
