@@ -4,6 +4,7 @@
 //! The invariant: a positive reply is given only after the spool has the message and all its recipients on stable storage,
 //! in one transaction. Whatever fails before leaves nothing behind, so the client's retry makes no duplicate.
 
+use crate::body::Collected;
 use crate::context;
 use crate::recipient;
 use crate::session::{Inbound, Transaction};
@@ -34,11 +35,11 @@ pub(crate) fn fault_reply(fault: BodyFault) -> Reply {
 pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> Reply {
     let rx = inbound.rx.clone();
     let message = transaction.message;
-    let content = match transaction.body.finish().await {
-        Ok(content) => content,
+    let collected = match transaction.body.finish().await {
+        Ok(collected) => collected,
         Err(error) => return rx.spool_failed(&error),
     };
-    let content = match prepare(inbound, &message, content) {
+    let content = match prepare(inbound, &message, collected) {
         Ok(content) => content,
         Err(reply) => {
             inbound.reject(Phase::Body, &reply, "-");
@@ -77,12 +78,16 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
 }
 
 /// The rules for what comes in, and the trace header that we add.
-fn prepare(inbound: &Inbound, message: &Message, mut content: Content) -> Result<Content, Reply> {
+fn prepare(inbound: &Inbound, message: &Message, collected: Collected) -> Result<Content, Reply> {
     let scope = &inbound.scope;
+    let Collected { mut content, eight_bit, fault } = collected;
     if content.hops() > scope.max_hops {
         return Err(Reply::new(554, (5, 4, 6), "too many hops"));
     }
     header_check::check(&content, &scope.headers).map_err(|fault| header_reply(&fault))?;
+    if let Some(fault) = fault {
+        return Err(header_reply(&fault));
+    }
     let mut state = message.state.lock();
     let envelope = &mut state.envelope;
     let (id, created) = (envelope.id, envelope.created);
@@ -95,7 +100,7 @@ fn prepare(inbound: &Inbound, message: &Message, mut content: Content) -> Result
     if repaired.date_added {
         inbound.session.state.lock().mess.set("rfc2822_date_missing", "1");
     }
-    envelope.eight_bit |= !content.head().is_ascii() || content.body().memory().is_some_and(|body| !body.is_ascii());
+    envelope.eight_bit |= eight_bit || !content.head().is_ascii();
     if scope.trace_headers {
         content.remove_header("Return-Path");
         let mut block = Vec::with_capacity(512);

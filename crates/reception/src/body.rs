@@ -6,6 +6,7 @@
 
 use bytes::Bytes;
 use ph_message::Content;
+use ph_message::header_check::{BodyCheck, HeaderFault, Rules};
 use ph_spool::{LargeWriter, Spool, SpoolError};
 
 /// How much of a large body is collected before it is handed to the file.
@@ -15,6 +16,7 @@ pub struct BodyCollector {
     /// Content not yet handed to a file: all of a small message, the tail of a large one.
     pub buffer: Vec<u8>,
     threshold: usize,
+    rules: Rules,
     /// No header block ends before this octet of `buffer`: a long one is searched once, not with every read.
     searched: usize,
     large: Option<Large>,
@@ -23,14 +25,37 @@ pub struct BodyCollector {
 struct Large {
     head: Bytes,
     file: LargeWriter,
+    /// Judges the body while it streams: afterwards nobody reads it again. `None`: the rules ask nothing of it.
+    check: Option<BodyCheck>,
+    fault: Option<HeaderFault>,
+    eight_bit: bool,
+}
+
+impl Large {
+    async fn write(&mut self, piece: &[u8]) -> Result<(), SpoolError> {
+        self.eight_bit |= !piece.is_ascii();
+        if let (None, Some(check)) = (self.fault, &mut self.check) {
+            self.fault = check.feed(piece).err();
+        }
+        self.file.write(piece).await
+    }
+}
+
+/// A message that has come in whole.
+pub struct Collected {
+    pub content: Content,
+    /// Octets above 127 in the body.
+    pub eight_bit: bool,
+    /// What the rules have against a body that was streamed; one in memory has still to be judged.
+    pub fault: Option<HeaderFault>,
 }
 
 impl BodyCollector {
     /// `expected` is the size that the client announced, if it did: room is taken for it up to the threshold.
-    pub fn new(threshold: u64, expected: Option<u64>) -> BodyCollector {
+    pub fn new(threshold: u64, expected: Option<u64>, rules: Rules) -> BodyCollector {
         let threshold = usize::try_from(threshold).unwrap_or(usize::MAX).max(CHUNK);
         let room = expected.map_or(16 << 10, |size| usize::try_from(size).unwrap_or(usize::MAX).saturating_add(512));
-        BodyCollector { buffer: Vec::with_capacity(room.min(threshold)), threshold, searched: 0, large: None }
+        BodyCollector { buffer: Vec::with_capacity(room.min(threshold)), threshold, rules, searched: 0, large: None }
     }
 
     /// Whether `flush` has something to do.
@@ -50,24 +75,27 @@ impl BodyCollector {
             };
             let tail = self.buffer.split_off(end);
             let head = Bytes::from(std::mem::replace(&mut self.buffer, tail));
-            self.large = Some(Large { head, file: spool.begin_large()? });
+            let check = BodyCheck::has_work(&self.rules).then(|| BodyCheck::new(&self.rules));
+            self.large = Some(Large { head, file: spool.begin_large()?, check, fault: None, eight_bit: false });
         }
         if let Some(large) = &mut self.large {
-            large.file.write(&self.buffer).await?;
+            large.write(&self.buffer).await?;
             self.buffer.clear();
         }
         Ok(())
     }
 
     /// The whole content, once the data has ended. A large body is on stable storage then.
-    pub async fn finish(self) -> Result<Content, SpoolError> {
-        match self.large {
-            None => Ok(Content::parse(Bytes::from(self.buffer))),
-            Some(mut large) => {
-                large.file.write(&self.buffer).await?;
-                Ok(Content::new(large.head, large.file.finish().await?))
-            }
-        }
+    pub async fn finish(self) -> Result<Collected, SpoolError> {
+        let Some(mut large) = self.large else {
+            let content = Content::parse(Bytes::from(self.buffer));
+            let eight_bit = content.body().memory().is_some_and(|body| !body.is_ascii());
+            return Ok(Collected { content, eight_bit, fault: None });
+        };
+        large.write(&self.buffer).await?;
+        let fault = large.fault.or_else(|| large.check.take().and_then(|check| check.finish().err()));
+        let content = Content::new(large.head, large.file.finish().await?);
+        Ok(Collected { content, eight_bit: large.eight_bit, fault })
     }
 }
 

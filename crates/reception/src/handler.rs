@@ -62,7 +62,7 @@ impl Handler for Inbound {
         self.drop_transaction();
         let message = self.begin(command);
         let session = self.session.clone();
-        self.transaction = Some(Transaction::new(message.clone(), self.scope.large_message_threshold, command.size));
+        self.transaction = Some(Transaction::new(message.clone(), &self.scope, command.size));
         let line = with_crlf(&command.line);
         let call = HookCall::ValidateMailfrom { command: &line, session: &session, message: &message };
         let reply = self.phase(Phase::MailFrom, 250, &[call]).await;

@@ -47,8 +47,9 @@ pub(crate) struct Transaction {
 }
 
 impl Transaction {
-    pub fn new(message: Arc<Message>, large_message_threshold: u64, expected: Option<u64>) -> Transaction {
-        Transaction { message, body: BodyCollector::new(large_message_threshold, expected), recipients_accepted: 0 }
+    pub fn new(message: Arc<Message>, scope: &SessionScope, expected: Option<u64>) -> Transaction {
+        let body = BodyCollector::new(scope.large_message_threshold, expected, scope.headers);
+        Transaction { message, body, recipients_accepted: 0 }
     }
 }
 

@@ -13,6 +13,7 @@ use ph_message::{Content, Envelope, Id, IdSource};
 use ph_policy::{Hook, Inject, Log, LogLevel, Message, Options, Policy, Routes, Services, SessionCounts};
 use ph_queue::{Queue, QueueRef};
 use ph_reception::{Generation, InjectError, Reception, Sessions};
+use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -53,10 +54,21 @@ impl ReceptionCell {
 
 struct Paniclog(EventLog);
 
+/// Lines of policies begin with the module's name, as Momentum writes them.
+fn scriptlet_line<'a>(subsystem: &str, text: &'a str) -> Cow<'a, str> {
+    let prefix = "scriptlet: ";
+    if subsystem != "scriptlet" || text.starts_with(prefix) { text.into() } else { format!("{prefix}{text}").into() }
+}
+
 impl Log for Paniclog {
     fn panic(&self, level: LogLevel, subsystem: &str, text: &str) {
+        let text = scriptlet_line(subsystem, text);
         let subsystem = subsystem.parse().unwrap_or(Subsystem::Mod);
-        self.0.panic(eventlog_level(level), subsystem, text);
+        self.0.panic(eventlog_level(level), subsystem, &text);
+    }
+
+    fn print(&self, text: &str) {
+        self.0.print(&scriptlet_line("scriptlet", text));
     }
 
     fn is_on(&self, level: LogLevel) -> bool {

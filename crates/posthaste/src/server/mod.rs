@@ -541,6 +541,8 @@ async fn open_spool(config: &Config, dir: PathBuf, queue: &Queue) -> Result<(Spo
         // The option's bounds keep it within 32 bits; the log is written in blocks of 4096 octets.
         segment_bytes: u32::try_from(global.get(&opt::SPOOL_SEGMENT_SIZE)).unwrap_or(64 << 20) & !0xfff,
         compact_after: Duration::from_secs(global.get(&opt::SPOOL_COMPACT_AFTER)),
+        // A third less latency until the first segment is full, for a start that is slower once.
+        prewrite: true,
         ..SpoolOptions::new(dir)
     };
     let queue = queue.clone();
