@@ -14,8 +14,8 @@ pub(crate) async fn refusal(inbound: &Inbound, message: &Message, recipient: &Ma
         return Some(Reply::new(551, (5, 7, 1), "recipient blackholed"));
     }
     let scope = &inbound.scope;
-    let is_role = |role: &&str| recipient.local.eq_ignore_ascii_case(role);
-    let own_role = domain == scope.settings.hostname && ["postmaster", "abuse"].iter().any(|r| is_role(&r));
+    let own_role = domain == scope.settings.hostname
+        && ["postmaster", "abuse"].iter().any(|role| recipient.local.eq_ignore_ascii_case(role));
     if own_role || scope.relay_domains.matches(domain) || scope.bounce_domains.matches(domain) {
         return None;
     }

@@ -31,9 +31,12 @@ pub struct Place {
 /// The scopes that are known of one generation.
 #[derive(Default)]
 pub struct Scopes {
-    cache: Mutex<(u64, HashMap<(Place, IpAddr), Arc<SessionScope>>)>,
+    cache: Mutex<Known>,
     tls: TlsContexts,
 }
+
+/// The generation's number, and what is known of it.
+type Known = (u64, HashMap<(Place, IpAddr), Arc<SessionScope>>);
 
 impl Scopes {
     /// The scope of a client; `None` when the generation no longer has the listen.

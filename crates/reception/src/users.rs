@@ -26,15 +26,18 @@ pub enum UsersError {
 /// All files of users, each read once for as long as it does not change.
 #[derive(Default)]
 pub struct Users {
-    files: Mutex<HashMap<PathBuf, (Stamp, Arc<HashMap<String, Secret>>)>>,
+    files: Mutex<HashMap<PathBuf, (Stamp, Arc<Secrets>)>>,
 }
 
+/// The secrets of one file by user.
+type Secrets = HashMap<String, Secret>;
+/// When a file was changed last, and its size.
 type Stamp = (Option<SystemTime>, u64);
 
 impl Users {
     /// The secret of `user`, or `None` when there is no such user.
     pub fn secret(&self, uri: &str, user: &str) -> Result<Option<Secret>, UsersError> {
-        let (path, parse): (&str, fn(&str) -> HashMap<String, Secret>) = match uri.split_once("://") {
+        let (path, parse): (&str, fn(&str) -> Secrets) = match uri.split_once("://") {
             Some(("file", path)) => (path, parse),
             Some(("digest", path)) => (path, parse_digests),
             _ => return Err(UsersError::Scheme(uri.to_owned())),
@@ -42,11 +45,7 @@ impl Users {
         Ok(self.load(Path::new(path), parse)?.get(user).cloned())
     }
 
-    fn load(
-        &self,
-        path: &Path,
-        parse: fn(&str) -> HashMap<String, Secret>,
-    ) -> Result<Arc<HashMap<String, Secret>>, UsersError> {
+    fn load(&self, path: &Path, parse: fn(&str) -> Secrets) -> Result<Arc<Secrets>, UsersError> {
         let failed = |source| UsersError::Read { path: path.to_owned(), source };
         let meta = std::fs::metadata(path).map_err(failed)?;
         let stamp = (meta.modified().ok(), meta.len());
@@ -65,7 +64,7 @@ impl Users {
     }
 }
 
-fn parse(text: &str) -> HashMap<String, Secret> {
+fn parse(text: &str) -> Secrets {
     text.lines()
         .map(str::trim_end)
         .filter(|line| !line.starts_with('#'))
@@ -75,7 +74,7 @@ fn parse(text: &str) -> HashMap<String, Secret> {
 }
 
 /// The realm is left to the mechanism: a digest made for another one simply fails.
-fn parse_digests(text: &str) -> HashMap<String, Secret> {
+fn parse_digests(text: &str) -> Secrets {
     let entry = |line: &str| {
         let mut fields = line.trim_end().splitn(3, ':');
         let (user, _realm, digest) = (fields.next()?, fields.next()?, fields.next()?);
