@@ -147,7 +147,8 @@ fn live_and_die(
     life: u64,
     tally: &mut Tally,
 ) {
-    let lives_for = random.millis(20, 1200);
+    let lives_at_most_ms = if random.one_in(6) { 3000 } else { 1000 };
+    let lives_for = random.millis(20, lives_at_most_ms);
     let sending = (!matches!(moment, Moment::Delivering)).then(|| {
         // Every fifth life sends bodies that go into files of their own.
         let size = if random.one_in(5) { random.between(140_000, 300_000) } else { random.between(600, 20_000) };
@@ -168,6 +169,8 @@ fn live_and_die(
     // How much had been delivered when, over the last moments.
     let mut delivered: VecDeque<(Instant, u64)> = VecDeque::new();
     let mut reload_at = Instant::now() + lives_for / 4;
+    // The numbers of this life go into the paniclog shortly before its end.
+    let mut numbers_at = Some(Instant::now() + lives_for.saturating_sub(Duration::from_millis(30)));
     while Instant::now() < dies_at {
         delivered.push_back((Instant::now(), next.sink.stats().messages));
         if matches!(moment, Moment::Reloading) && Instant::now() >= reload_at {
@@ -176,11 +179,11 @@ fn live_and_die(
             server.signal("-HUP");
             reload_at = Instant::now() + random.millis(5, 100);
         }
+        if numbers_at.is_some_and(|at| Instant::now() >= at) {
+            numbers_at = None;
+            server.signal("-USR1");
+        }
         std::thread::sleep((dies_at - Instant::now().min(dies_at)).min(Duration::from_millis(5)));
-    }
-    if random.one_in(4) {
-        server.signal("-USR1"); // the numbers of this life go into the paniclog
-        std::thread::sleep(Duration::from_millis(3));
     }
     let horizon = Instant::now() - UNWRITTEN_MAX;
     server.kill();

@@ -165,7 +165,7 @@ fn a_console_that_says_shutdown_is_a_term() {
     assert!(!keep.path().join("pid").exists());
 }
 
-/// Runs a second server to its end.
+/// Runs a server to its end.
 fn second(dir: &Path) -> Output {
     let child = Command::new(env!("CARGO_BIN_EXE_posthaste"))
         .args(["run", "--config"])
@@ -250,6 +250,61 @@ fn a_pid_file_that_a_crash_left_does_not_hinder() {
     common::write(&dir.join("pid"), "");
     let server = Server::run(dir);
     assert_eq!(std::fs::read_to_string(dir.join("pid")).expect("it is there").trim(), server.pid().to_string());
+}
+
+/// A server whose policy takes its time to load: the pid file is there, and the server not yet ready.
+fn slow_start(dir: &Path) {
+    let settings = format!(
+        "Suspend_Delivery = true\nPidfile = \"{}/pid\"\nscriptlet \"scriptlet\" {{ script \"slow\" {{ source = \"slow\" }} }}\n",
+        dir.display()
+    );
+    strain::relay(dir, "", &settings);
+    let policy = "local begun = os.clock()\nwhile os.clock() - begun < 0.5 do end\nmsys.registerModule(\"slow\", {})\n";
+    common::write(&dir.join("lua/slow.lua"), &format!("require(\"msys.core\")\n{policy}"));
+}
+
+/// Signals the process as soon as its pid file names it.
+fn signal_at_pid_file(dir: &Path, signal: &str) {
+    let pid = wait_for("the pid file", || {
+        std::fs::read_to_string(dir.join("pid")).ok().and_then(|pid| pid.trim().parse::<u32>().ok())
+    });
+    let status = Command::new("kill").args([signal, &pid.to_string()]).status().expect("kill runs");
+    assert!(status.success());
+}
+
+#[test]
+fn a_hup_before_the_server_is_ready_is_obeyed_when_it_is() {
+    let keep = tempfile::tempdir().expect("a folder");
+    let dir = keep.path();
+    slow_start(dir);
+    let config = dir.join("posthaste.conf");
+    let changed = std::fs::read_to_string(&config).expect("it is there").replace("mx.test", "changed.test");
+    let server = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_for("the pid file", || dir.join("pid").exists().then_some(()));
+            common::write(&config, &changed);
+            signal_at_pid_file(dir, "-HUP");
+        });
+        Server::run(dir)
+    });
+    wait_for("the greeting of the changed configuration", || {
+        let (_, greeting) = Client::connect(server.smtp());
+        greeting.contains(" changed.test ").then_some(())
+    });
+}
+
+#[test]
+fn a_term_before_the_server_is_ready_ends_it_with_0() {
+    let keep = tempfile::tempdir().expect("a folder");
+    let dir = keep.path();
+    slow_start(dir);
+    let output = std::thread::scope(|scope| {
+        scope.spawn(|| signal_at_pid_file(dir, "-TERM"));
+        second(dir)
+    });
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(!dir.join("pid").exists());
+    assert!(!String::from_utf8_lossy(&output.stdout).contains("ready"));
 }
 
 #[test]

@@ -30,7 +30,7 @@ pub enum SpoolError {
     #[error("no such message in the spool")]
     NotFound,
     /// What is stored fails its checksum. Its bytes were copied to `quarantined`; the caller reports and calls `done`.
-    #[error("spool: damaged record in {} at offset {offset}", file.display())]
+    #[error("spool: damaged record in {} at offset {offset}; {}", file.display(), copy_of(quarantined.as_deref()))]
     Corrupt { file: PathBuf, offset: u64, quarantined: Option<PathBuf> },
     /// One transaction is larger than a segment holds, even with its bodies in files of their own.
     #[error("a transaction of {size} octets is over the spool's limit of {max}")]
@@ -66,4 +66,8 @@ impl SpoolError {
 
 fn holder(pid: Option<u32>) -> String {
     pid.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
+}
+
+fn copy_of(quarantined: Option<&Path>) -> String {
+    quarantined.map_or_else(|| "no copy could be made".to_owned(), |path| format!("a copy is in {}", path.display()))
 }
