@@ -162,7 +162,7 @@ impl ph_admin::Server for View {
             },
             Cache {
                 name: "spool".to_owned(),
-                entries: spool.cached as u64,
+                entries: spool.cached,
                 hits: spool.cache_hits,
                 misses: spool.cache_misses,
                 ..Cache::default()
@@ -175,7 +175,7 @@ impl ph_admin::Server for View {
         let policy = core.reception.generation.load().policy.used_memory() as u64;
         vec![
             ("queue".to_owned(), core.queue.overview().heap_bytes as u64),
-            ("spool cache".to_owned(), core.spool.stats().cached_bytes as u64),
+            ("spool cache".to_owned(), core.spool.stats().cached_bytes),
             ("policy".to_owned(), policy),
             ("RSS".to_owned(), super::memory::resident_bytes()),
         ]
@@ -207,7 +207,7 @@ impl ph_admin::Server for View {
     }
 
     fn resident_messages(&self) -> u64 {
-        self.core().map_or(0, |core| core.spool.stats().cached as u64)
+        self.core().map_or(0, |core| core.spool.stats().cached)
     }
 
     fn trace_add(&self, binding: &str, domain: &str, path: &str) -> Result<u32, String> {
