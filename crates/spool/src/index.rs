@@ -197,6 +197,7 @@ impl Index {
 
     /// The message is durable: its envelope is at `place`, its content is `content`.
     pub fn settle(&mut self, key: u32, place: Place, len: u32, content: u32) {
+        let len = len & LEN;
         let slot = &mut self.slots[key as usize];
         self.id_floor = self.id_floor.max(slot.id);
         (slot.envelope, slot.len_and_flags, slot.content) = (place, USED | len, content);
@@ -320,6 +321,7 @@ impl Index {
 
     /// A new copy of the envelope counts from now on (and a new content, and the state that was moved with it).
     pub fn relocate(&mut self, key: u32, envelope: Place, len: u32, content: u32, state: Place) {
+        let len = len & LEN;
         let old = self.slots[key as usize];
         self.contents[content as usize].refs += 1;
         let slot = &mut self.slots[key as usize];

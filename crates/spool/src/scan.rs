@@ -30,7 +30,7 @@ pub struct Scan {
 
 /// Reads the whole segment.
 pub fn scan(file: &dyn IoFile, head: &SegmentHead) -> io::Result<Scan> {
-    let mut data = vec![0; head.bytes as usize];
+    let mut data = vec![0; file.size()?.min(u64::from(head.bytes)) as usize];
     let len = read_up_to(file, &mut data, 0)?;
     data.truncate(len);
     let scan = Walk::over(&data, head.epoch).finish(head);
