@@ -84,6 +84,7 @@ impl Configuration {
             Ok(pending) => self.put_in_force(&mut EditSession::default(), pending).await,
             Err(report) => Err(report.to_string()),
         };
+        let result = result.map_err(with_last_line);
         metrics::CONFIG_RELOADS.add(if result.is_ok() { "ok" } else { "failed" }, 1);
         result
     }
@@ -104,4 +105,10 @@ impl Configuration {
             },
         }
     }
+}
+
+/// Scripts look for this line at the end of what went wrong.
+fn with_last_line(reason: String) -> String {
+    let last = "Reconfigure failed.";
+    if reason.trim_end().ends_with(last) { reason } else { format!("{}\n{last}\n", reason.trim_end()) }
 }
