@@ -5,9 +5,9 @@
 //! thread (as from a signal handler): it only sets fields that the interpreter looks at between instructions, and leaves
 //! compiled code at its next check (`LUAJIT_ENABLE_CHECKHOOK`, see `.cargo/config.toml`).
 
-use crate::registry::{Arg, Object, Receiver};
+use crate::registry::{Arg, Object, Out, Receiver};
 use mlua::state::RawLua;
-use mlua::{FromLua, Lua, LuaOptions, StdLib, UserDataRef, Value};
+use mlua::{FromLua, IntoLua, Lua, LuaOptions, StdLib, UserDataRef, Value};
 use mlua_sys as ffi;
 use std::ffi::c_int;
 
@@ -111,6 +111,28 @@ impl<T: Into<Object> + Clone + 'static> FromLua for Receiver<T> {
             match UserDataRef::<T>::from_stack(index, lua) {
                 Ok(object) => Ok(Receiver::new((*object).clone().into())),
                 Err(_) => Ok(Receiver::of(Value::from_stack(index, lua)?)),
+            }
+        }
+    }
+}
+
+impl IntoLua for Out {
+    fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
+        match self {
+            Out::Value(value) => Ok(value),
+            Out::Bytes(bytes) => Ok(Value::String(lua.create_string(bytes)?)),
+        }
+    }
+
+    unsafe fn push_into_stack(self, lua: &RawLua) -> mlua::Result<()> {
+        // SAFETY: mlua calls this with room on the stack for one value, and each way pushes one.
+        unsafe {
+            match self {
+                Out::Value(value) => value.push_into_stack(lua),
+                Out::Bytes(bytes) => match std::str::from_utf8(&bytes) {
+                    Ok(text) => text.push_into_stack(lua),
+                    Err(_) => lua.push(mlua::BString::from(&*bytes)),
+                },
             }
         }
     }

@@ -260,6 +260,16 @@ impl Ret {
         Ret::One(Value::Integer(i64::from(flag)))
     }
 
+    /// The one value of a function that is declared with one.
+    pub(crate) fn into_one(self) -> Out {
+        match self {
+            Ret::None => Out::Value(Value::Nil),
+            Ret::One(value) | Ret::Two(value, _) => Out::Value(value),
+            Ret::Bytes(bytes) => Out::Bytes(bytes),
+            Ret::Many(values) => Out::Value(values.into_iter().next().unwrap_or_default()),
+        }
+    }
+
     pub(crate) fn into_multi(self, lua: &Lua) -> mlua::Result<MultiValue> {
         Ok(match self {
             Ret::None => MultiValue::new(),
@@ -269,6 +279,12 @@ impl Ret {
             Ret::Many(values) => MultiValue::from_vec(values),
         })
     }
+}
+
+/// One returned value on its way to Lua's stack.
+pub(crate) enum Out {
+    Value(Value),
+    Bytes(Bytes),
 }
 
 /// Why a function raises.

@@ -4,7 +4,7 @@ use super::arguments::{Object, Receiver};
 use super::{ApiError, Arg, Args, Call, Ctx, Function, Phase, Ret, SyncCall, Table};
 use crate::host::{Host, PhaseCheck};
 use crate::userdata::{self, Class};
-use mlua::{Either, FromLua, Lua, Value, Variadic};
+use mlua::{FromLua, Lua, Value, Variadic};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -123,7 +123,7 @@ fn plain_function(
     match (few, function.returns.len() <= 1) {
         (true, true) => lua.create_function(move |lua, (a, b, c, d): (Arg, Arg, Arg, Arg)| {
             let args = Args::few(function, Object::None, [a, b, c, d]);
-            single(lua, invoke_sync(lua, &host, function, call, args)?)
+            Ok(invoke_sync(lua, &host, function, call, args)?.into_one())
         }),
         (true, false) => lua.create_function(move |lua, (a, b, c, d): (Arg, Arg, Arg, Arg)| {
             let args = Args::few(function, Object::None, [a, b, c, d]);
@@ -150,7 +150,7 @@ where
     match (few, function.returns.len() <= 1) {
         (true, true) => lua.create_function(move |lua, (object, a, b, c): (Receiver<T>, Arg, Arg, Arg)| {
             let args = Args::few(function, object.object, [a, b, c, Arg::Nil]);
-            single(lua, invoke_sync(lua, &host, function, call, args)?)
+            Ok(invoke_sync(lua, &host, function, call, args)?.into_one())
         }),
         (true, false) => lua.create_function(move |lua, (object, a, b, c): (Receiver<T>, Arg, Arg, Arg)| {
             let args = Args::few(function, object.object, [a, b, c, Arg::Nil]);
@@ -161,20 +161,6 @@ where
             invoke_sync(lua, &host, function, call, args)?.into_multi(lua)
         }),
     }
-}
-
-/// The one value of a function that is declared with one. Text goes the short way.
-fn single(lua: &Lua, ret: Ret) -> mlua::Result<Either<Value, String>> {
-    Ok(match ret {
-        Ret::None => Either::Left(Value::Nil),
-        Ret::One(value) => Either::Left(value),
-        Ret::Bytes(bytes) => match String::from_utf8(bytes.into()) {
-            Ok(text) => Either::Right(text),
-            Err(error) => Either::Left(Value::String(lua.create_string(error.into_bytes())?)),
-        },
-        Ret::Two(value, _) => Either::Left(value),
-        Ret::Many(mut values) => Either::Left(if values.is_empty() { Value::Nil } else { values.swap_remove(0) }),
-    })
 }
 
 /// One call: checks, implementation, errors with the policy's script and line.
