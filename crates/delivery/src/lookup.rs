@@ -26,6 +26,7 @@ impl Lookup for Resolver {
                 Err(DnsError::NullMx) => MxAnswer::Null,
                 Err(DnsError::NoData) => MxAnswer::None,
                 Err(DnsError::NxDomain | DnsError::BadName) => MxAnswer::NoSuchDomain,
+                Err(error) if is_silence(error) => MxAnswer::Silent(error.to_string()),
                 Err(error) => MxAnswer::Failed(error.to_string()),
             }
         })
@@ -36,6 +37,7 @@ impl Lookup for Resolver {
             match Resolver::addresses(self, host, want_v6).await {
                 Ok(addresses) => Addresses::Found(addresses),
                 Err(error) if error.is_about_the_name() => Addresses::Found(Vec::new()),
+                Err(error) if is_silence(error) => Addresses::Silent(error.to_string()),
                 Err(error) => Addresses::Failed(error.to_string()),
             }
         })
@@ -53,8 +55,10 @@ pub enum MxAnswer {
     None,
     /// No such domain.
     NoSuchDomain,
-    /// The servers gave no usable answer.
+    /// The servers gave no usable answer, such as SERVFAIL.
     Failed(String),
+    /// No server answered at all: that says nothing about the domain, and never makes mail for it fail.
+    Silent(String),
 }
 
 /// The addresses of a host.
@@ -64,4 +68,10 @@ pub enum Addresses {
     Found(Vec<IpAddr>),
     /// The servers gave no usable answer.
     Failed(String),
+    /// No server answered at all.
+    Silent(String),
+}
+
+fn is_silence(error: DnsError) -> bool {
+    matches!(error, DnsError::Timeout | DnsError::Unreachable | DnsError::NoServers)
 }

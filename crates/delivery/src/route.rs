@@ -56,8 +56,9 @@ pub struct Route {
 pub enum NoRoute {
     /// Mail for the domain fails.
     Final(&'static str),
-    /// Nothing was found. `mx_failed`: the MX look-up itself had no answer, so addresses were not looked for.
-    Failed { mx_failed: bool },
+    /// Nothing was found. `mx_failed`: the MX look-up itself had no answer, so addresses were not looked for. `silent`: no
+    /// DNS server answered, which is our trouble and not the domain's.
+    Failed { mx_failed: bool, silent: bool },
 }
 
 /// The options of routing, as they hold for one domain.
@@ -121,7 +122,7 @@ impl Rules {
 
 /// Finds the route of a domain.
 pub async fn resolve(lookup: &dyn Lookup, domain: &str, rules: &Rules) -> Result<Route, NoRoute> {
-    let mut found = Finding { lookup, rules, targets: Vec::new(), mx_failed: false, loops: false };
+    let mut found = Finding { lookup, rules, targets: Vec::new(), mx_failed: false, silent: false, loops: false };
     if rules.routes.is_empty() {
         match parse_domain(domain) {
             Domain::Address(address, port) => found.add(0, address.to_string().into(), address, port, None)?,
@@ -133,9 +134,9 @@ pub async fn resolve(lookup: &dyn Lookup, domain: &str, rules: &Rules) -> Result
             found.route_item(place as u32, item, domain).await?;
         }
     }
-    let Finding { mut targets, mx_failed, loops, .. } = found;
+    let Finding { mut targets, mx_failed, silent, loops, .. } = found;
     if targets.is_empty() {
-        return Err(if loops { NoRoute::Final(text::LOOP) } else { NoRoute::Failed { mx_failed } });
+        return Err(if loops { NoRoute::Final(text::LOOP) } else { NoRoute::Failed { mx_failed, silent } });
     }
     // Stable, so that hosts of one preference keep the order of DNS until a connection shuffles them.
     let family = |target: &Target| rules.prefer_ipv6 && target.address.is_ipv4();
@@ -152,6 +153,7 @@ struct Finding<'a> {
     rules: &'a Rules,
     targets: Vec<Target>,
     mx_failed: bool,
+    silent: bool,
     loops: bool,
 }
 
@@ -208,8 +210,12 @@ impl Finding<'_> {
                     return Ok(());
                 }
                 MxAnswer::Null => return Err(NoRoute::Final(text::NULL_MX)),
-                MxAnswer::None | MxAnswer::NoSuchDomain | MxAnswer::Failed(_) if kind == Some("mx") => return Ok(()),
-                MxAnswer::None | MxAnswer::NoSuchDomain | MxAnswer::Failed(_) => {}
+                answer => {
+                    self.silent |= matches!(answer, MxAnswer::Silent(_));
+                    if kind == Some("mx") {
+                        return Ok(());
+                    }
+                }
             }
         }
         for address in self.addresses(host).await {
@@ -225,9 +231,16 @@ impl Finding<'_> {
             MxAnswer::Null => return Err(NoRoute::Final(text::NULL_MX)),
             MxAnswer::None => vec![(0, domain.to_owned())],
             MxAnswer::NoSuchDomain => return Ok(()),
-            MxAnswer::Failed(_) if self.rules.without_mx => vec![(0, domain.to_owned())],
+            answer @ (MxAnswer::Failed(_) | MxAnswer::Silent(_)) if self.rules.without_mx => {
+                self.silent = matches!(answer, MxAnswer::Silent(_));
+                vec![(0, domain.to_owned())]
+            }
             MxAnswer::Failed(_) => {
                 self.mx_failed = true;
+                return Ok(());
+            }
+            MxAnswer::Silent(_) => {
+                (self.mx_failed, self.silent) = (true, true);
                 return Ok(());
             }
         };
@@ -257,7 +270,7 @@ impl Finding<'_> {
         Ok(())
     }
 
-    async fn addresses(&self, host: &str) -> Vec<IpAddr> {
+    async fn addresses(&mut self, host: &str) -> Vec<IpAddr> {
         match self.lookup.addresses(host, self.rules.use_ipv6).await {
             Addresses::Found(mut addresses) => {
                 addresses.retain(|address| self.rules.use_ipv6 || address.is_ipv4());
@@ -265,6 +278,10 @@ impl Finding<'_> {
                 addresses
             }
             Addresses::Failed(_) => Vec::new(),
+            Addresses::Silent(_) => {
+                self.silent = true;
+                Vec::new()
+            }
         }
     }
 

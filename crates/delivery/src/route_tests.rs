@@ -72,9 +72,9 @@ async fn mx_hosts_are_sorted_and_a_is_the_fallback() {
     assert_eq!(routed("", "two.example").await, ok(&["10 192.0.2.1", "20 192.0.2.2", "20 192.0.2.3"]));
     assert_eq!(routed("", "a.example").await, ok(&["0 192.0.2.7"]));
     assert_eq!(routed("", "null.example").await, Err(NoRoute::Final(text::NULL_MX)));
-    assert_eq!(routed("", "nowhere.example").await, Err(NoRoute::Failed { mx_failed: false }));
-    assert_eq!(routed("", "dead.example").await, Err(NoRoute::Failed { mx_failed: false }));
-    assert_eq!(routed("", "broken.example").await, Err(NoRoute::Failed { mx_failed: true }));
+    assert_eq!(routed("", "nowhere.example").await, Err(NoRoute::Failed { mx_failed: false, silent: false }));
+    assert_eq!(routed("", "dead.example").await, Err(NoRoute::Failed { mx_failed: false, silent: false }));
+    assert_eq!(routed("", "broken.example").await, Err(NoRoute::Failed { mx_failed: true, silent: false }));
     assert_eq!(with("", "broken.example", |rules| rules.without_mx = true).await, ok(&["0 192.0.2.8"]));
 }
 

@@ -125,6 +125,13 @@ impl Routes {
         }
         let name: Arc<str> = domain.into();
         let entry = known.domains.entry(name.clone()).or_default();
+        // Connections that asked at the same time have one answer: it must not count as one failure for each of them.
+        if known.generation == config.generation()
+            && let Some((until, answer)) = &entry.answer
+            && *until > now
+        {
+            return answer.clone();
+        }
         let (life_s, answer) = match found {
             Ok(route) => {
                 entry.failures = 0;
@@ -134,10 +141,11 @@ impl Routes {
                 (LIFE_S, Ok(Arc::new(route)))
             }
             Err(NoRoute::Final(text)) => (FAILURE_LIFE_S, Err(Failure::Final(text))),
-            Err(NoRoute::Failed { mx_failed }) => {
-                entry.failures = entry.failures.saturating_add(1);
+            Err(NoRoute::Failed { mx_failed, silent }) => {
+                // A resolver that does not answer says nothing about the domain: mail waits for it.
+                entry.failures = entry.failures.saturating_add(u32::from(!silent));
                 entry.mx_failures = if mx_failed { entry.mx_failures.saturating_add(1) } else { 0 };
-                if purge_after > 0 && entry.failures >= purge_after {
+                if purge_after > 0 && !silent && entry.failures >= purge_after {
                     entry.failures = 0;
                     (FAILURE_LIFE_S, Err(Failure::Purge(text::LOOKUP_FAILED)))
                 } else {
@@ -229,13 +237,19 @@ mod tests {
     #[derive(Default)]
     struct Flaky {
         asked: AtomicU32,
+        silent: bool,
         addresses: Vec<IpAddr>,
     }
 
     impl Lookup for Flaky {
         fn mx<'a>(&'a self, _: &'a str) -> Answer<'a, MxAnswer> {
             self.asked.fetch_add(1, Relaxed);
-            Box::pin(async { MxAnswer::Failed("SERVFAIL".into()) })
+            let silent = self.silent;
+            Box::pin(async move {
+                // Others get to ask before this one has its answer.
+                tokio::task::yield_now().await;
+                if silent { MxAnswer::Silent("timeout".into()) } else { MxAnswer::Failed("SERVFAIL".into()) }
+            })
         }
 
         fn addresses<'a>(&'a self, _: &'a str, _: bool) -> Answer<'a, Addresses> {
@@ -264,6 +278,31 @@ mod tests {
             let asked = flaky.asked.load(Relaxed);
             assert_eq!(routes.route("d.example").await.unwrap_err(), wanted);
             assert_eq!(flaky.asked.load(Relaxed), asked);
+            clock.advance(Duration::from_secs(FAILURE_LIFE_S));
+        }
+    }
+
+    #[tokio::test]
+    async fn connections_that_ask_at_once_count_one_failure() {
+        let (routes, _) = routes("dns_failures_to_purge = 3", Arc::default());
+        let routes = Arc::new(routes);
+        let asked: Vec<_> = (0..20)
+            .map(|_| {
+                let routes = routes.clone();
+                tokio::spawn(async move { routes.route("d.example").await.unwrap_err() })
+            })
+            .collect();
+        for answer in asked {
+            assert_eq!(answer.await.unwrap(), Failure::Later(text::NO_MX_OR_A));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_does_not_answer_never_fails_mail() {
+        let flaky = Arc::new(Flaky { silent: true, ..Flaky::default() });
+        let (routes, clock) = routes("dns_failures_to_purge = 2", flaky);
+        for _ in 0..10 {
+            assert_eq!(routes.route("d.example").await.unwrap_err(), Failure::Later(text::NO_MX_OR_A));
             clock.advance(Duration::from_secs(FAILURE_LIFE_S));
         }
     }

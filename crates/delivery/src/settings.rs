@@ -242,7 +242,7 @@ impl SessionSettings {
                     let fits = |address: &&IpAddr| address.is_ipv6() == target.is_ipv6();
                     addresses.iter().find(fits).copied().map(Some).ok_or(SourceError::OtherFamily)
                 }
-                Addresses::Failed(reason) => Err(SourceError::Unresolved(name.clone(), reason)),
+                Addresses::Failed(reason) | Addresses::Silent(reason) => Err(SourceError::Unresolved(name.clone(), reason)),
             },
         }
     }
