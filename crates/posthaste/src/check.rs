@@ -29,6 +29,9 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     for warning in loaded.config.relay_warnings() {
         eprintln!("{warning}");
     }
+    for warning in ph_reception::check_tls(&loaded.config) {
+        eprintln!("warning: {warning}");
+    }
     if args.verbose {
         for note in loaded.config.without_effect() {
             eprintln!("{note}");
@@ -133,5 +136,14 @@ mod tests {
         }
         let config = Config::parse("log.conf", "ec_logger main { mainlog = /tmp/x.ec }").expect("valid").config;
         assert_eq!(policies(&config), Vec::<String>::new());
+    }
+
+    #[test]
+    fn a_certificate_that_cannot_be_read_is_told() {
+        let text = "Esmtp_Listener { Listen \":2525\" { TLS_Certificate = /no/such.pem } Listen \":2526\" { } }";
+        let config = Config::parse("tls.conf", text).expect("valid").config;
+        let warnings = ph_reception::check_tls(&config);
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(warnings[0].contains(":2525") && warnings[0].contains("/no/such.pem"), "{warnings:?}");
     }
 }

@@ -5,12 +5,41 @@
 
 use crate::scope::Place;
 use parking_lot::Mutex;
-use ph_config::{Scope, options as opt};
+use ph_config::{Config, ListenerKind, Scope, options as opt};
 use ph_smtp::tls::ServerTls;
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+/// What a scope says about its certificate; `None` where it names none.
+fn wanted(scope: &Scope<'_>) -> Option<ServerTls> {
+    let certificate = scope.get(&opt::TLS_CERTIFICATE).filter(|path| &**path != "none")?;
+    Some(ServerTls {
+        certificate: PathBuf::from(&*certificate),
+        key: scope.get(&opt::TLS_KEY).filter(|path| &**path != "none").map(|path| PathBuf::from(&*path)),
+        client_ca: scope.get(&opt::TLS_CLIENT_CA).filter(|path| &**path != "none").map(|p| PathBuf::from(&*p)),
+        require_client_certificate: &*scope.get(&opt::TLS_VERIFY_MODE) == "require",
+        protocols: scope.get(&opt::TLS_PROTOCOLS).to_string(),
+        ciphers: scope.get(&opt::TLS_CIPHERS).to_string(),
+        ciphersuites_13: scope.get(&opt::TLSV13_CIPHERSUITES).map(|list| list.to_string()).unwrap_or_default(),
+        curves: scope.get(&opt::TLS_EC_CURVE_NAMES).map(|list| list.to_string()).unwrap_or_default(),
+    })
+}
+
+/// The listeners of a configuration that name a certificate and could offer no TLS, each with the reason: for its check. Files
+/// are read with the rights of the caller, who may be another than the server's user.
+pub fn check_tls(config: &Config) -> Vec<String> {
+    let mut problems = Vec::new();
+    for (at, listener) in config.listeners().iter().enumerate().filter(|(_, one)| one.kind == ListenerKind::Esmtp) {
+        for (nth, listen) in listener.listens.iter().enumerate().filter(|(_, listen)| listen.enabled) {
+            if let Some(Err(error)) = wanted(&config.listen_scope(at, nth)).map(|tls| tls.build()) {
+                problems.push(format!("listen \"{}\": TLS is not offered: {error}", listen.name));
+            }
+        }
+    }
+    problems
+}
 
 /// What was made for one place: from which options and files, and what came of it.
 struct Made {
@@ -33,17 +62,7 @@ const VARIANTS_MAX: usize = 64;
 impl TlsContexts {
     /// The TLS of a scope, or `None` where it has no usable certificate.
     pub fn server_config(&self, scope: &Scope<'_>, place: Place, generation: u64) -> Option<Arc<rustls::ServerConfig>> {
-        let certificate = scope.get(&opt::TLS_CERTIFICATE).filter(|path| &**path != "none")?;
-        let from = ServerTls {
-            certificate: PathBuf::from(&*certificate),
-            key: scope.get(&opt::TLS_KEY).filter(|path| &**path != "none").map(|path| PathBuf::from(&*path)),
-            client_ca: scope.get(&opt::TLS_CLIENT_CA).filter(|path| &**path != "none").map(|p| PathBuf::from(&*p)),
-            require_client_certificate: &*scope.get(&opt::TLS_VERIFY_MODE) == "require",
-            protocols: scope.get(&opt::TLS_PROTOCOLS).to_string(),
-            ciphers: scope.get(&opt::TLS_CIPHERS).to_string(),
-            ciphersuites_13: scope.get(&opt::TLSV13_CIPHERSUITES).map(|list| list.to_string()).unwrap_or_default(),
-            curves: scope.get(&opt::TLS_EC_CURVE_NAMES).map(|list| list.to_string()).unwrap_or_default(),
-        };
+        let from = wanted(scope)?;
         let stamp = std::fs::metadata(&from.certificate).and_then(|meta| meta.modified()).ok();
         let mut made = self.made.lock();
         let variants = made.entry(place).or_default();

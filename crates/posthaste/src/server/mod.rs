@@ -350,7 +350,9 @@ impl Core {
                 let limit = available.map(|bytes| bytes / 100 * hwm);
                 core.reception.set_overloaded(limit.is_some_and(|limit| memory::resident_bytes() > limit));
                 for message in core.reception.take_tls_messages() {
-                    core.log.panic(Level::Warning, Subsystem::Ssl, &message);
+                    // Warnings are not written by default; a listener without its TLS must be seen.
+                    let level = if message.starts_with("TLS is not offered") { Level::Error } else { Level::Warning };
+                    core.log.panic(level, Subsystem::Ssl, &message);
                 }
                 core.report_orphans();
                 gauges.set(&core);
