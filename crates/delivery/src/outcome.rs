@@ -100,6 +100,8 @@ impl Shared {
         let message = policy.as_ref().map(|_| message_of(&stored.envelope, &stored.content));
         let mut chosen = None;
         if let (Some(policy), Some(message)) = (&policy, &message) {
+            // When to try again depends on what was said: `msg:code()` has it.
+            message.state.lock().code = code_and_lines(reply);
             let set = run(policy, &HookCall::CoreEcMessageSetNextAttempt { message, now }).await;
             chosen = set.filter(|result| result.value == 1).and_then(|result| result.out).map(Time::from_secs);
         }
