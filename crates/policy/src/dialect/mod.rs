@@ -174,6 +174,8 @@ mod tests {
             ("x = '\\d\\/\\z\\x41\\n'", "x = 'd/z\\x41\\n'"),
             ("x = '\\u00e9'", "x = '\\195\\169'"),
             ("for k in f() do end", "for k in __ph_iter(f()) do end"),
+            ("for k in(f()) do end", "for k in __ph_iter((f())) do end"),
+            ("for k in!f() do end", "for k in __ph_iter( not f()) do end"),
             ("for k in next, t do end", "for k in next, t do end"),
             ("local pairs = p for k in pairs(t) do end", "local pairs = p for k in __ph_iter(pairs(t)) do end"),
             ("x = _TLS.a", "x = __ph_tls().a"),

@@ -335,6 +335,11 @@ impl Parser<'_> {
         self.expect_closing("end", "for", line)
     }
 
+    /// Whether the octet before `at` belongs to a word, so that a word put there would join it.
+    fn follows_word(&self, at: usize) -> bool {
+        self.source[..at].last().is_some_and(|&byte| byte.is_ascii_alphanumeric() || byte == b'_')
+    }
+
     /// The expressions of a generic `for`. `pairs(...)`, `ipairs(...)` and `next, t` never ask `__iter` and are left alone, so that
     /// LuaJIT keeps its fast path; all else goes through a helper.
     fn iterator(&mut self) -> Result<()> {
@@ -360,7 +365,9 @@ impl Parser<'_> {
             self.expressions()?;
         }
         let helper = self.helper("iter");
-        self.edits.open(start, format!("{helper}("));
+        // `in(f())` and `in!x` have nothing between the word and what follows it.
+        let blank = if self.follows_word(start) { " " } else { "" };
+        self.edits.open(start, format!("{blank}{helper}("));
         self.edits.close(self.last_end, ")");
         Ok(())
     }

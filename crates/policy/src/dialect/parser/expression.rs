@@ -54,8 +54,8 @@ impl Parser<'_> {
         }
         if self.is("!") {
             // `return!a` is three tokens; `returnnot a` would be two others.
-            let touches = self.source[..start].last().is_some_and(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
-            self.edits.replace(start, self.token.end, if touches { " not " } else { "not " });
+            let not = if self.follows_word(start) { " not " } else { "not " };
+            self.edits.replace(start, self.token.end, not);
             self.advance()?;
             self.sub_expression(UNARY_PRIORITY)?;
             return Ok(Operand::default());
