@@ -1,7 +1,7 @@
 //! Making a connection: a socket from the binding's address, then banner, EHLO and TLS, with a time for each.
 
 use crate::connections::Entry;
-use crate::route::{Method, Target};
+use crate::route::Target;
 use crate::services::Shared;
 use crate::settings::{Settings, SourceError};
 use ph_eventlog::{OutboundTls, Stage, Subsystem};
@@ -18,6 +18,7 @@ pub(crate) struct Open {
     pub id: Id,
     pub host: Arc<str>,
     pub peer: IpAddr,
+    pub port: u16,
     pub local: Option<IpAddr>,
     pub protocol: Protocol,
     pub tls: Option<OutboundTls>,
@@ -74,11 +75,7 @@ async fn attempt(
     let id = shared.ids.next(now);
     entry.attempt(id, &target.host, target.address, now);
     let fail = |stage, reply: &str, peer, whose| NotOpen { stage, reply: reply.to_owned(), id, peer, whose };
-    let protocol = match (target.method, session.protocol) {
-        (Some(Method::Lmtp), _) => Protocol::Lmtp,
-        (Some(Method::Smtp), Protocol::Lmtp) => Protocol::Esmtp,
-        (_, protocol) => protocol,
-    };
+    let protocol = target.protocol(session.protocol);
     let source = match session.source(shared.routes.lookup(), target.address).await {
         Ok(source) => source,
         Err(SourceError::OtherFamily) => return Err((fail(Stage::NotConnected, "", None, Fault::Family), false)),
@@ -133,7 +130,7 @@ async fn attempt(
                 subject: tls.subject.clone(),
             });
             let host = target.host.clone();
-            Ok(Open { connection, id, host, peer: target.address, local, protocol, tls })
+            Ok(Open { connection, id, host, peer: target.address, port: address.port(), local, protocol, tls })
         }
         Err(failure) => {
             let stage = stage_of(failure.stage);

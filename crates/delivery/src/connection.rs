@@ -11,13 +11,13 @@ use crate::connections::{Entry, Listed};
 use crate::outcome::{Quietly, Where};
 use crate::payload::{XclientSource, body_of, envid, orcpt, share_a_transaction};
 use crate::route::text;
-use crate::routes::Failure;
+use crate::routes::{Failure, Whereto};
 use crate::services::Shared;
 use crate::settings::{Hello, Settings, Transform, Xclient};
 use ph_eventlog::{Stage, Subsystem};
 use ph_message::{Body, Content, EightBitLeft, Ret, strip_high_bits, transform_8bit};
 use ph_queue::{Deferral, HostPermit, Permit, Purge, QueueRef, Scope, Taken, retry};
-use ph_smtp::client::{self, Kind, Path, Protocol, Recipient, Refused, Transaction, Verdict};
+use ph_smtp::client::{self, Kind, Path, Protocol, Recipient, Refused, Transaction, Verdict, Verify};
 use ph_spool::Stored;
 use smallvec::SmallVec;
 use std::collections::VecDeque;
@@ -479,8 +479,12 @@ impl<'a> Session<'a> {
             let at = QueueRef { domain: domain.as_ref().into(), ..self.permit.queue().clone() };
             let settings = self.shared.settings.of(&at);
             let same_session = settings.session == self.settings.session && settings.auth == self.settings.auth;
+            let open = &self.open;
+            // Who checks certificates trusts a name, not an address.
+            let host = (settings.session.verify != Verify::No).then_some(&*open.host);
+            let here = Whereto { address: open.peer, port: open.port, protocol: open.protocol, host };
             if same_session
-                && self.shared.routes.has_address(&domain, self.open.peer)
+                && self.shared.routes.leads_to(&domain, &here, &settings.session)
                 && self.shared.queue.migrate(&mut self.permit, &domain)
             {
                 self.settings = settings;

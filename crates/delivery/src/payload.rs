@@ -1,6 +1,7 @@
 //! What a transaction carries: which messages may share one, and the values of its parameters.
 
-use ph_message::{Body, Content, Envelope, ExternalBody};
+use crate::settings::LOGIN_KEYS;
+use ph_message::{Body, Content, Context, Envelope, ExternalBody};
 use ph_smtp::client;
 use ph_spool::Stored;
 use std::io;
@@ -16,8 +17,13 @@ pub(crate) fn share_a_transaction(a: &Stored, b: &Stored) -> bool {
         && one.eight_bit == other.eight_bit
         && one.dsn.ret == other.dsn.ret
         && one.dsn.envid == other.dsn.envid
-        && (Arc::ptr_eq(&one.mess_context, &other.mess_context) || one.mess_context == other.mess_context)
+        && same_login(&one.mess_context, &other.mess_context)
         && same_content(&a.content, &b.content)
+}
+
+/// Every recipient's message context is its own (`rcptto_localpart` and the like); what counts is with which login it goes.
+fn same_login(one: &Arc<Context>, other: &Arc<Context>) -> bool {
+    Arc::ptr_eq(one, other) || LOGIN_KEYS.iter().all(|key| one.get(key) == other.get(key))
 }
 
 /// Most often they are the same octets in memory; after a restart they were read one by one.

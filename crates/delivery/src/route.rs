@@ -6,6 +6,7 @@
 
 use crate::lookup::{Addresses, Lookup, MxAnswer};
 use ph_config::{CidrSet, Config, GlobSet, ListenAddr, options as opt};
+use ph_smtp::client::Protocol;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
@@ -36,6 +37,17 @@ pub struct Target {
     pub port: Option<u16>,
     /// The scheme of the route, where it names one.
     pub method: Option<Method>,
+}
+
+impl Target {
+    /// What is spoken to it, `configured` being the scope's `delivery_method`.
+    pub(crate) fn protocol(&self, configured: Protocol) -> Protocol {
+        match (self.method, configured) {
+            (Some(Method::Lmtp), _) => Protocol::Lmtp,
+            (Some(Method::Smtp), Protocol::Lmtp) => Protocol::Esmtp,
+            (_, protocol) => protocol,
+        }
+    }
 }
 
 /// How a route wants to be spoken to.

@@ -6,12 +6,14 @@
 //! look-up and not a thousand.
 
 use crate::lookup::Lookup;
-use crate::route::{self, NoRoute, Route, Rules, text};
+use crate::route::{self, NoRoute, Route, Rules, Target, text};
+use crate::settings::SessionSettings;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ph_config::{Config, options as opt};
 use ph_eventlog::Clock;
 use ph_message::Time;
+use ph_smtp::client::Protocol;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -57,6 +59,15 @@ pub enum Failure {
     Later(&'static str),
     /// The look-up failed too often: all queued mail of the domain fails.
     Purge(&'static str),
+}
+
+/// Where an open connection leads.
+pub(crate) struct Whereto<'a> {
+    pub address: IpAddr,
+    pub port: u16,
+    pub protocol: Protocol,
+    /// The host must have this name too.
+    pub host: Option<&'a str>,
 }
 
 /// A domain's routing, for the console.
@@ -169,13 +180,18 @@ impl Routes {
         behind.iter().filter(|other| &***other != domain).cloned().collect()
     }
 
-    /// Whether a domain's route, as far as it is known, has an address.
-    pub fn has_address(&self, domain: &str, address: IpAddr) -> bool {
+    /// Whether a domain's route, as far as it is known, leads to the very server that a connection is open to. The address alone
+    /// does not say: another port is another server.
+    pub(crate) fn leads_to(&self, domain: &str, open: &Whereto<'_>, session: &SessionSettings) -> bool {
         let known = self.known.lock();
         let answer = known.domains.get(domain).and_then(|entry| entry.answer.as_ref());
-        answer.is_some_and(|(_, answer)| {
-            answer.as_ref().is_ok_and(|route| route.targets.iter().any(|target| target.address == address))
-        })
+        let is_it = |target: &Target| {
+            target.address == open.address
+                && target.port.unwrap_or(session.port) == open.port
+                && target.protocol(session.protocol) == open.protocol
+                && open.host.is_none_or(|host| *target.host == *host)
+        };
+        answer.is_some_and(|(_, answer)| answer.as_ref().is_ok_and(|route| route.targets.iter().any(is_it)))
     }
 
     /// Forgets what is known about a domain, or about all.

@@ -59,6 +59,10 @@ pub struct SessionSettings {
     pub send_buffer: Option<u32>,
 }
 
+/// Message context that goes before the options of the same names.
+pub(crate) const LOGIN_KEYS: [&str; 3] =
+    ["outbound_smtp_auth_type", "outbound_smtp_auth_user", "outbound_smtp_auth_pass"];
+
 /// `bind_address`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Bind {
@@ -151,16 +155,15 @@ impl Settings {
 
     /// Who to be for a message: its context goes before the options.
     pub fn auth_for(&self, envelope: &Envelope) -> Option<Arc<Credentials>> {
-        const KEYS: [&str; 3] = ["outbound_smtp_auth_type", "outbound_smtp_auth_user", "outbound_smtp_auth_pass"];
         let context: &Context = &envelope.mess_context;
-        if context.is_empty() || KEYS.iter().all(|key| context.get(key).is_none()) {
+        if context.is_empty() || LOGIN_KEYS.iter().all(|key| context.get(key).is_none()) {
             return self.auth.clone();
         }
         let known = self.auth.as_deref();
         auth(
-            context.text(KEYS[0]).or(known.map(|who| who.mechanism.name())),
-            context.text(KEYS[1]).or(known.map(|who| &*who.user)),
-            context.text(KEYS[2]).or(known.map(|who| &*who.password)),
+            context.text(LOGIN_KEYS[0]).or(known.map(|who| who.mechanism.name())),
+            context.text(LOGIN_KEYS[1]).or(known.map(|who| &*who.user)),
+            context.text(LOGIN_KEYS[2]).or(known.map(|who| &*who.password)),
         )
     }
 }
@@ -242,7 +245,9 @@ impl SessionSettings {
                     let fits = |address: &&IpAddr| address.is_ipv6() == target.is_ipv6();
                     addresses.iter().find(fits).copied().map(Some).ok_or(SourceError::OtherFamily)
                 }
-                Addresses::Failed(reason) | Addresses::Silent(reason) => Err(SourceError::Unresolved(name.clone(), reason)),
+                Addresses::Failed(reason) | Addresses::Silent(reason) => {
+                    Err(SourceError::Unresolved(name.clone(), reason))
+                }
             },
         }
     }

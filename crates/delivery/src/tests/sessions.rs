@@ -139,9 +139,9 @@ async fn what_a_peer_cannot_take_fails_with_our_text() {
     assert_eq!(
         texts,
         [
-            "550 5.6.7 [internal] SMTPUTF8 required but not advertised",
             "552 5.3.4 [internal] message size exceeds remote limit",
             "553 5.1.3 [internal] invalid address",
+            "553 5.6.7 [internal] SMTPUTF8 required",
         ]
     );
     assert_eq!(peer.commands("RCPT"), ["RCPT TO:<ok@d.example>"]);
