@@ -91,7 +91,8 @@ impl Configuration {
 
     async fn put_in_force(&self, session: &mut EditSession, pending: Pending) -> Result<String, String> {
         let config = Arc::clone(&pending.config);
-        self.apply.apply(&config, Some(&pending)).await?;
+        let applied = self.apply.apply(&config, Some(&pending)).await;
+        applied.map_err(|reason| if pending.is_reload() { with_last_line(reason) } else { reason })?;
         let warnings = pending.warnings.to_string();
         match self.editor.accept(session, pending) {
             Ok(mut text) => {

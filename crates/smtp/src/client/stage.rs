@@ -69,7 +69,7 @@ pub mod text {
     /// The peer's SIZE is smaller than the message.
     pub const TOO_LARGE: &str = "552 5.3.4 [internal] message size exceeds remote limit";
     /// Ours: an address or header needs SMTPUTF8 (RFC 6531 section 3.2).
-    pub const UTF8_MISSING: &str = "550 5.6.7 [internal] SMTPUTF8 required but not advertised";
+    pub const UTF8_MISSING: &str = "553 5.6.7 [internal] SMTPUTF8 required";
     /// Ours: an address holds octets that no command line may have.
     pub const BAD_ADDRESS: &str = "553 5.1.3 [internal] invalid address";
 }
