@@ -264,11 +264,12 @@ fn reports_say_what_failed_and_go_only_where_they_may() {
     server.wait_for_log("mainlog.ec", |line| line.contains("@P@") && line.contains("no such user"));
     assert_eq!(reports(&next).len(), before + 1);
     assert!(!server.log("mainlog.ec").contains("@R@never@"));
-    // A report that cannot be delivered makes none.
+    // A report that cannot be delivered makes none but the site's notice.
     send(&server, "bad4@sender.test", &["bad5@rcpt.test"]);
     wait_for("both failures", || (lines(&server, "P").len() == 5).then_some(()));
     let internal = server.log("mainlog.ec").matches("@internal@").count();
-    assert_eq!(internal, 4, "{}", server.log("mainlog.ec"));
+    assert_eq!(internal, 5, "{}", server.log("mainlog.ec"));
+    wait_for("the second notice", || (next.count("RCPT TO:<postmaster@site.test>") == 2).then_some(()));
 }
 
 #[test]
@@ -371,6 +372,7 @@ fn the_console_fails_flushes_and_moves_mail() {
     let moved = server.console(&format!("reroute queue {domain} {}", other.gateway()));
     assert_matches("^Moved 1 messages from ", &moved);
     assert_matches("^0 messages|No |^Moved 0", &server.console(&format!("reroute queue {domain} {}", other.gateway())));
+    assert_matches("1 messages requeued", &server.console(&format!("flush domain {}", other.gateway())));
     other.wait_for(1);
     let summary = server.console("summary");
     assert_matches(r"(?m)^ *Failed Messages: +5$", &summary);
@@ -385,7 +387,7 @@ fn tls_is_used_required_and_given_up_as_configured() {
     let clear = NextHop::start();
     let server = Server::start(
         &format!(
-            "{LISTENER}retry_interval = 3600\ngenerate_bounces = false\n\
+            "{LISTENER}retry_interval = 3600\nhost_failure_retry = 1\ngenerate_bounces = false\n\
              Domain good.test {{ Gateway = \"{good}\" }} Domain broken.test {{ Gateway = \"{broken}\" }}\n\
              Domain clear.test {{ Gateway = \"{clear}\" }}\n\
              Domain \"{good}\" {{ TLS = required }} Domain \"{broken}\" {{ TLS = ifavailable }} Domain \"{clear}\" {{ TLS = required }}\n",
@@ -412,7 +414,8 @@ fn tls_is_used_required_and_given_up_as_configured() {
     assert!(clear.messages().is_empty());
     assert_eq!(clear.count("MAIL"), 0);
     // Broken and required.
-    server.console(&format!("config set domain \"{}\" tls required", broken.gateway()));
+    let set = server.console(&format!("config set domain \"{}\" tls required", broken.gateway()));
+    assert_matches("TLS = required", &set);
     send(&server, "ann@sender.test", &["two@broken.test"]);
     let failed = &wait_for_lines(&server, "T", 2)[1];
     assert_matches(r"@451 4\.7\.5 \[internal\] TLS negotiation failed$", failed);
@@ -422,7 +425,8 @@ fn tls_is_used_required_and_given_up_as_configured() {
 #[test]
 fn what_the_next_hop_cannot_take_is_changed_or_refused() {
     let old = NextHop::with(&["SIZE 2000"], None, |_| None);
-    let server = server(&old, "generate_bounces = false\nDomain black.test { Blackhole = internal }\n");
+    let server = server(&old, "generate_bounces = false\nDomain black.test { Gateway = hole.test }\n\
+         Domain hole.test { Blackhole = internal }\n");
     // Eight bits become seven.
     let mut client = Client::hello(server.smtp());
     let eight = "Subject: x\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\ncafé\n";
@@ -459,7 +463,8 @@ fn a_connection_that_breaks_fails_only_what_was_on_it() {
         line if line.contains("<closing@") => Some("421 4.3.2 shutting down".to_owned()),
         _ => None,
     });
-    let server = server(&next, "retry_interval = 1\nmax_retry_interval = 1\nmax_outbound_connections = 1\n");
+    let settings = "retry_interval = 1\nmax_retry_interval = 1\nmax_outbound_connections = 1\nhost_failure_retry = 1\n";
+    let server = server(&next, settings);
     // Cut off when the data was sent: nobody knows, so it is tried again, and logged as it was.
     send(&server, "ann@sender.test", &["cut@rcpt.test"]);
     let failed = &wait_for_lines(&server, "T", 1)[0];
@@ -474,4 +479,27 @@ fn a_connection_that_breaks_fails_only_what_was_on_it() {
     assert!(failed.ends_with("@421 4.3.2 shutting down"), "{failed}");
     send(&server, "ann@sender.test", &["after@rcpt.test"]);
     next.wait_for_rcpt("after@rcpt.test");
+}
+
+#[test]
+fn an_open_connection_serves_only_the_server_at_its_other_end() {
+    // Two servers at one address: the port tells them apart.
+    let (one, two) = (NextHop::start(), NextHop::start());
+    let server = Server::start(
+        &format!(
+            "{LISTENER}Domain one.test {{ Gateway = \"{}\" }}\nDomain two.test {{ Gateway = \"{}\" }}\n",
+            one.gateway(),
+            two.gateway()
+        ),
+        &[],
+    );
+    // Each is known, and its connection idle, when the next message comes for the other.
+    for at in 0..3 {
+        send(&server, "ann@sender.test", &[&format!("r{at}@one.test")]);
+        one.wait_for(at + 1);
+        send(&server, "ann@sender.test", &[&format!("r{at}@two.test")]);
+        two.wait_for(at + 1);
+    }
+    assert!(one.messages().iter().all(|taken| taken.rcpt[0].contains("@one.test>")));
+    assert!(two.messages().iter().all(|taken| taken.rcpt[0].contains("@two.test>")));
 }

@@ -186,14 +186,14 @@ fn what_a_policy_changes_reaches_the_next_hop_and_the_logs() {
           local to = msg:context_get(MESS, "rcptto_localpart")
           if string.find(to, "^solo") then msg:binding("solo") end
           if string.find(to, "^group") then msg:binding_group("pool") end
-          if to == "routed" then msg:routing_domain("routed.test") end
+          if to == "routed" then msg:routing_domain("@other@") end
           return CONT
         end
         "#,
     );
-    let next = NextHop::start();
+    let (next, other) = (NextHop::start(), NextHop::start());
     let server = server(
-        &policy,
+        &policy.replace("@other@", &other.gateway()),
         &next,
         "Binding solo {}\nBinding_Group pool { Binding p1 {} Binding p2 {} }\n\
          custom_logger c { reception_format = \"%i|%b|%g|%vctx_conn{site}|%vctx_mess{campaign}|%vctx_mess{who}\" \
@@ -257,7 +257,7 @@ fn what_a_policy_changes_reaches_the_next_hop_and_the_logs() {
     }
     assert_matches("@R@elsewhere@other.test@", &record("elsewhere"));
     next.wait_for_rcpt("elsewhere@other.test");
-    next.wait_for_rcpt("routed@rcpt.test");
+    other.wait_for_rcpt("routed@rcpt.test");
 }
 
 #[test]
@@ -579,7 +579,7 @@ fn some_recipients_refused_after_the_data_make_a_report_each() {
         assert_matches(&format!(r"(?m)^Status: {status}\r$"), &text);
     }
     // What was refused is no reception, a report is one.
-    let log = server.log("mainlog.ec");
+    let log = wait_for("the deliveries", || Some(server.log("mainlog.ec")).filter(|log| log.matches("@D@").count() == 4));
     assert_eq!(log.matches("@R@").count(), 4, "{log}");
     assert_eq!(log.matches("@internal@").count(), 2, "{log}");
     // Whoever sends from nobody gets no report.

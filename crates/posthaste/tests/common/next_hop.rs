@@ -243,11 +243,28 @@ fn serve(shared: &Shared, stream: TcpStream) {
     let open = shared.open.fetch_add(1, Ordering::SeqCst) + 1;
     shared.open_most.fetch_max(open, Ordering::SeqCst);
     let _ = stream.set_read_timeout(Some(PATIENCE));
-    converse(shared, connection, stream);
-    shared.open.fetch_sub(1, Ordering::SeqCst);
+    let _ = stream.set_nodelay(true);
+    converse(shared, connection, stream, &mut Counted(Some(&shared.open)));
 }
 
-fn converse(shared: &Shared, connection: usize, stream: TcpStream) {
+/// A connection that counts as open.
+struct Counted<'a>(Option<&'a AtomicUsize>);
+
+impl Counted<'_> {
+    fn end(&mut self) {
+        if let Some(open) = self.0.take() {
+            open.fetch_sub(1, Ordering::SeqCst);
+        }
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+fn converse(shared: &Shared, connection: usize, stream: TcpStream, counted: &mut Counted<'_>) {
     let mut wire = Wire::Plain(stream);
     let mut tls = false;
     let answer = |line: &str, tls: bool| (shared.answer)(&Said { connection, line, tls });
@@ -293,6 +310,10 @@ fn converse(shared: &Shared, connection: usize, stream: TcpStream) {
             "HELO" | "MAIL" | "RCPT" | "RSET" | "NOOP" => "250 2.0.0 ok".to_owned(),
             _ => "500 5.5.2 what".to_owned(),
         });
+        if verb == "QUIT" {
+            // Before the client hears it and opens another.
+            counted.end();
+        }
         if !wire.say(&reply) {
             return;
         }
