@@ -27,14 +27,18 @@ fn wanted(scope: &Scope<'_>) -> Option<ServerTls> {
     })
 }
 
-/// The listeners of a configuration that name a certificate and could offer no TLS, each with the reason: for its check. Files
-/// are read with the rights of the caller, who may be another than the server's user.
+/// What is wrong with the TLS of a configuration's listeners: certificates that cannot be used, words of `tls_ciphers` that have
+/// no counterpart. For its check; files are read with the rights of the caller, who may be another than the server's user.
 pub fn check_tls(config: &Config) -> Vec<String> {
     let mut problems = Vec::new();
     for (at, listener) in config.listeners().iter().enumerate().filter(|(_, one)| one.kind == ListenerKind::Esmtp) {
         for (nth, listen) in listener.listens.iter().enumerate().filter(|(_, listen)| listen.enabled) {
-            if let Some(Err(error)) = wanted(&config.listen_scope(at, nth)).map(|tls| tls.build()) {
-                problems.push(format!("listen \"{}\": TLS is not offered: {error}", listen.name));
+            match wanted(&config.listen_scope(at, nth)).map(|tls| tls.build()) {
+                Some(Err(error)) => problems.push(format!("listen \"{}\": TLS is not offered: {error}", listen.name)),
+                Some(Ok(built)) => {
+                    problems.extend(built.warnings.iter().map(|text| format!("listen \"{}\": {text}", listen.name)));
+                }
+                None => {}
             }
         }
     }
