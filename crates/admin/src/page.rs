@@ -47,6 +47,9 @@ mod tests {
             std::fs::write(&path, reference_markdown()).unwrap();
         }
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(committed == reference_markdown(), "docs/console.md is out of date: PH_WRITE_PAGES=1 cargo test -p ph-admin");
+        assert!(
+            committed == reference_markdown(),
+            "docs/console.md is out of date: PH_WRITE_PAGES=1 cargo test -p ph-admin"
+        );
     }
 }

@@ -8,6 +8,7 @@ mod docs;
 mod passwd;
 mod privileges;
 mod server;
+mod sigpipe;
 mod spool;
 
 use clap::{CommandFactory, Parser};
@@ -45,6 +46,9 @@ fn arguments() -> Vec<std::ffi::OsString> {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    if !matches!(cli.command, Command::Run(_) | Command::Demo(_)) {
+        sigpipe::end_with_the_reader();
+    }
     match cli.command {
         Command::Run(args) => return server::run(&args),
         Command::Check(args) => return check::run(&args),
