@@ -46,6 +46,17 @@ pub fn authenticated(session: &Session, mechanism: &str, user: &str, outcome: Au
     }
 }
 
+/// A policy refused a login that the password would have allowed: what it gave is taken back.
+pub fn login_refused(session: &Session, could_relay: Option<&str>) {
+    let mut state = session.state.lock();
+    let conn = &mut state.conn;
+    conn.set("auth_status", auth_status(AuthOutcome::Fail));
+    match could_relay {
+        Some(value) => conn.set("can_relay", value.to_owned()),
+        None => _ = conn.remove("can_relay"),
+    }
+}
+
 pub fn auth_status(outcome: AuthOutcome) -> &'static str {
     match outcome {
         AuthOutcome::Pass => "pass",

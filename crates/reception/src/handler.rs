@@ -183,18 +183,26 @@ impl Handler for Inbound {
 
     async fn authenticated(&mut self, mechanism: &str, user: &str, outcome: AuthOutcome) -> Option<Reply> {
         self.auth = outcome == AuthOutcome::Pass;
+        let could_relay = self.session.state.lock().conn.text("can_relay").map(str::to_owned);
         context::authenticated(&self.session, mechanism, user, outcome);
         if self.auth_source(mechanism).is_some_and(|source| source.log) {
             self.log_auth(user, outcome);
         }
         let session = self.session.clone();
-        let code = match outcome {
-            AuthOutcome::Pass => 235,
-            AuthOutcome::Fail => 535,
-            AuthOutcome::Error => 454,
-        };
+        let standard = outcome.reply();
         let status = context::auth_status(outcome);
-        self.phase(Phase::Ehlo, code, &[HookCall::CoreValidateAuth { session: &session, mechanism, status }]).await
+        let call = HookCall::CoreValidateAuth { session: &session, mechanism, status };
+        let reply = self.phase(Phase::MailFrom, standard.code, &[call]).await;
+        match &reply {
+            None if !standard.is_positive() => self.reject(Phase::MailFrom, &standard, "-"),
+            // The password was right and the policy says no all the same: nobody is logged in.
+            Some(refusal) if self.auth && !refusal.is_positive() => {
+                self.auth = false;
+                context::login_refused(&self.session, could_relay.as_deref());
+            }
+            _ => {}
+        }
+        reply
     }
 
     async fn tls_started(&mut self, facts: &TlsFacts) -> Option<Reply> {

@@ -100,6 +100,17 @@ pub enum AuthOutcome {
     Error,
 }
 
+impl AuthOutcome {
+    /// The reply where no policy has another one.
+    pub fn reply(self) -> Reply {
+        match self {
+            AuthOutcome::Pass => Reply::new(235, (2, 0, 0), "Authed. Go on."),
+            AuthOutcome::Fail => Reply::new(535, (5, 7, 8), "Authentication failed."),
+            AuthOutcome::Error => Reply::new(454, (4, 7, 0), "temporary authentication failure"),
+        }
+    }
+}
+
 /// What is known of a TLS session once it stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TlsFacts {

@@ -101,12 +101,7 @@ impl Machine {
     /// The answer to `Action::Authenticate`, with the outcome that counts; `None`: the standard reply.
     pub fn authenticated(&mut self, outcome: AuthOutcome, reply: Option<Reply>, out: &mut Vec<u8>) {
         self.end_exchange();
-        let standard = match outcome {
-            AuthOutcome::Pass => Reply::new(235, (2, 0, 0), "Authed. Go on."),
-            AuthOutcome::Fail => Reply::new(535, (5, 7, 8), "Authentication failed."),
-            AuthOutcome::Error => Reply::new(454, (4, 7, 0), "temporary authentication failure"),
-        };
-        let reply = reply.unwrap_or(standard);
+        let reply = reply.unwrap_or_else(|| outcome.reply());
         match outcome {
             // A hook may still refuse a user whose password was right.
             AuthOutcome::Pass => self.standing.authenticated = reply.is_positive(),
