@@ -156,6 +156,8 @@ fn live_and_die(
             sessions: random.between(1, 12) as usize,
             messages: IDS_PER_LIFE,
             size: size as usize,
+            // At times as fast as it goes, mostly so that deliveries keep up.
+            rate: if random.one_in(4) { 0 } else { random.between(200, 3000) },
             pipelining: random.one_in(2),
             connection_each: random.one_in(4),
             domains: 4,

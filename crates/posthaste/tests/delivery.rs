@@ -425,8 +425,11 @@ fn tls_is_used_required_and_given_up_as_configured() {
 #[test]
 fn what_the_next_hop_cannot_take_is_changed_or_refused() {
     let old = NextHop::with(&["SIZE 2000"], None, |_| None);
-    let server = server(&old, "generate_bounces = false\nDomain black.test { Gateway = hole.test }\n\
-         Domain hole.test { Blackhole = internal }\n");
+    let server = server(
+        &old,
+        "generate_bounces = false\nDomain black.test { Gateway = hole.test }\n\
+         Domain hole.test { Blackhole = internal }\n",
+    );
     // Eight bits become seven.
     let mut client = Client::hello(server.smtp());
     let eight = "Subject: x\nMIME-Version: 1.0\nContent-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\ncafé\n";

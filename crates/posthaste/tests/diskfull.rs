@@ -238,6 +238,8 @@ fn mail_flows_out_of_a_full_disk_and_in_again_when_others_make_room() {
     told.storm(&server, 20_000, move |told| told.acknowledged() >= before + 2000);
     // For a tenth of a second the spool answers from memory that there is no room, instead of asking the disk each time.
     assert!(told.refused() < refused + 1000, "{} refused after there was room", told.refused() - refused);
+    let late = told.refused() - refused;
+    println!("{refused} refused while there was no room, {late} after there was; {} taken in all", told.acknowledged());
     told.assert_refusals("452 4.3.1 ");
     wait_until_delivered(&told, &next);
     wait_for_empty_queue(&server);

@@ -92,7 +92,7 @@ fn every_log_of_a_scenario_field_by_field() {
         let known = [
             r"^\d{10}@ID@ID@ID@R@(\\.|[^@])+@[a-z.]+@[a-z]*@[a-z.]*@(127\.0\.0\.1|unknown)@\d+@(esmtp|internal)@default@default$",
             r"^\d{10}@ID@ID@ID@D@[^@]+@\d+@default@default@0@\d+\.\d{3}@127\.0\.0\.1$",
-            r"^\d{10}@ID@ID@ID@[TP]@[^@]+@\d+@default@default@5@0@\d+\.\d{3}@127\.0\.0\.1@[45]\d\d .*$",
+            r"^\d{10}@ID@ID@ID@[TP]@[^@]+@\d+@default@default@5@0@\d+\.\d{3}@127\.0\.0\.1@[45]\d\d[ -].*$",
             r"^\d{10}@@@@M1$",
         ];
         assert!(known.iter().any(|pattern| matches(pattern, line)), "{line}");

@@ -6,7 +6,8 @@
 mod common;
 
 use common::Server;
-use common::strain;
+use common::strain::{self, NextHop};
+use ph_load::SinkOptions;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Barrier};
@@ -281,4 +282,52 @@ fn recipients_without_end_and_bdat_by_the_octet_are_bounded() {
     println!("50,000 recipients and 100,000 chunks: {} MiB at most, {} before", peak_kib >> 10, base_kib >> 10);
     assert!(peak_kib < base_kib + (48 << 10), "{peak_kib} KiB, {base_kib} before");
     assert_answers(&server);
+}
+
+#[test]
+fn out_of_descriptors_mail_waits_and_goes_when_there_are_some_again() {
+    let keep = tempfile::tempdir().expect("a folder");
+    let dir = keep.path();
+    let next = NextHop::start(SinkOptions::default());
+    let settings =
+        "Server_Max_File_Descriptors = 100\nRetry_Interval = 1\nHost_Failure_Retry = 1\nSpool_Segment_Size = 1m\n";
+    strain::relay(dir, &next.gateway(), settings);
+    let mut command = std::process::Command::new("prlimit");
+    command.args(["--nofile=100:100", env!("CARGO_BIN_EXE_posthaste")]);
+    let mut server = Server::try_run_as(command, dir).expect("the server starts");
+    let mut client = connect(server.smtp());
+    assert!(reply(&mut client).starts_with("220"));
+    assert!(say(&mut client, "EHLO client.test").starts_with("250"));
+    // The system takes what the server cannot accept into its backlog.
+    let crowd: Vec<_> = (0..150).map(|_| connect(server.smtp())).collect();
+    server.wait_for_log("paniclog.ec", |line| line.contains("Too many open files"));
+
+    // The log fills segment after segment, each of which needs a descriptor, and so does each delivery.
+    let (mut taken, mut put_off) = (0, 0);
+    for id in 1..=200 {
+        for command in ["MAIL FROM:<a@sender.test>", "RCPT TO:<b@rcpt.test>", "DATA"] {
+            let answer = say(&mut client, command);
+            assert!(answer.starts_with(['2', '3']), "{command}: {answer}");
+        }
+        client.get_mut().write_all(&strain::numbered(id, 20_000)).expect("the server reads");
+        let answer = reply(&mut client);
+        if answer.starts_with("250") {
+            next.acknowledged.0.lock().push(id);
+            taken += 1;
+        } else {
+            assert!(answer.starts_with("45"), "{answer}");
+            put_off += 1;
+        }
+    }
+    let within = next.sink.stats().messages;
+    drop(crowd);
+    next.wait_for_all(&server, Duration::from_secs(30));
+    assert_eq!(next.duplicates(), 0);
+    let log = server.log("mainlog.ec");
+    let failed = log.lines().filter(|line| line.contains("@P@")).count();
+    println!("without descriptors: {taken} taken, {put_off} put off, {within} delivered meanwhile, {failed} failed");
+    assert_eq!(failed, 0, "{log}");
+    let answer = say(&mut connect(server.smtp()), "");
+    assert!(answer.starts_with("220"), "{answer}");
+    assert_eq!(server.stop(), Some(0));
 }

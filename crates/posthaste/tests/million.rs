@@ -9,7 +9,8 @@ mod common;
 
 use bytes::Bytes;
 use common::Server;
-use common::strain;
+use common::strain::{self, NextHop};
+use ph_load::SinkOptions;
 use ph_message::{Body, Content, Envelope, Id, IdSource, Mailbox, Protocol, Time};
 use ph_spool::{Spool, SpoolOptions};
 use std::path::Path;
@@ -32,7 +33,7 @@ fn a_long_queue_starts_quickly_in_little_memory_and_answers_at_once() {
     let dir = keep.path();
     strain::relay(dir, "Suspend_Delivery = true\n", "");
     let begun = Instant::now();
-    let ids = fill(&dir.join("spool"), count);
+    let ids = fill(&dir.join("spool"), count, now());
     println!("{count} messages in {DOMAINS} domains, written in {:.1?}", begun.elapsed());
 
     let begun = Instant::now();
@@ -93,6 +94,22 @@ fn a_long_queue_starts_quickly_in_little_memory_and_answers_at_once() {
     }
 }
 
+#[test]
+fn a_backlog_that_was_never_tried_goes_at_once_after_a_restart() {
+    let next = NextHop::start(SinkOptions::default());
+    let keep = tempfile::tempdir().expect("a folder");
+    let dir = keep.path();
+    // Five hours old: by the schedule of mail that failed, the next attempt would be due in 19 minutes.
+    let created = Time(now().0 - 17_000 * 1_000_000);
+    let count = fill(&dir.join("spool"), PER_TRANSACTION, created).len() as u64;
+    strain::relay(dir, &next.gateway(), "");
+    let begun = Instant::now();
+    let server = Server::run(dir);
+    common::wait_for("the backlog", || (next.sink.stats().messages == count).then_some(()));
+    println!("{count} messages of a backlog delivered {:.2?} after the start", begun.elapsed());
+    assert_eq!(strain::queued(&server), 0);
+}
+
 fn resident_of_an_empty_server() -> u64 {
     let keep = tempfile::tempdir().expect("a folder");
     strain::relay(keep.path(), "Suspend_Delivery = true\n", "");
@@ -109,20 +126,19 @@ fn recipient_of(number: u64) -> String {
     format!("subscriber{number}@{}", domain_of(number))
 }
 
-/// Writes the messages; returns the ids in order.
-fn fill(dir: &Path, count: u64) -> Vec<Id> {
+/// Writes messages that came at `created`; returns their ids in order.
+fn fill(dir: &Path, count: u64, created: Time) -> Vec<Id> {
     std::fs::create_dir_all(dir).expect("the folder can be made");
     let source = IdSource::new(std::process::id(), Id(0));
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
     let (spool, _) = Spool::open(SpoolOptions::new(dir), &mut |_| {}).expect("the spool opens");
-    let now = now();
     let mut ids = Vec::with_capacity(count as usize);
     runtime.block_on(async {
         let mut under_way = tokio::task::JoinSet::new();
         for first in (0..count).step_by(PER_TRANSACTION as usize) {
             let messages: Vec<_> =
-                (first..first + PER_TRANSACTION).map(|number| message(number, source.next(now), now)).collect();
+                (first..first + PER_TRANSACTION).map(|number| message(number, source.next(created), created)).collect();
             ids.extend(messages.iter().map(|(envelope, _)| envelope.id));
             if under_way.len() as u64 >= AT_ONCE {
                 under_way.join_next().await.expect("one is under way").expect("no panic");
@@ -141,14 +157,14 @@ fn fill(dir: &Path, count: u64) -> Vec<Id> {
 }
 
 /// As SMTP would have brought it: contexts, addresses, a header block, a short body.
-fn message(number: u64, id: Id, now: Time) -> (Arc<Envelope>, Content) {
+fn message(number: u64, id: Id, created: Time) -> (Arc<Envelope>, Content) {
     let mut envelope = Envelope {
         id,
         batch_id: id,
         conn_id: id,
         sender: Mailbox { local: "newsletter".into(), domain: "sender.example".into() },
         recipient: Mailbox { local: format!("subscriber{number}").into(), domain: domain_of(number).into() },
-        created: now,
+        created,
         protocol: Protocol::Esmtp,
         peer: Some(([127, 0, 0, 1], 40_000).into()),
         listener: Some(([127, 0, 0, 1], 25).into()),

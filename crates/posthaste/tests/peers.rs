@@ -9,7 +9,8 @@ use std::process::Command;
 
 /// A certificate for `mx.test`, made for the test.
 fn certificate(dir: &Path) {
-    let made = rcgen::generate_simple_self_signed(vec!["mx.test".to_owned(), "postfix.test".to_owned()]).expect("rcgen");
+    let made =
+        rcgen::generate_simple_self_signed(vec!["mx.test".to_owned(), "postfix.test".to_owned()]).expect("rcgen");
     write(&dir.join("cert.pem"), &made.cert.pem());
     write(&dir.join("key.pem"), &made.signing_key.serialize_pem());
 }
@@ -98,7 +99,8 @@ fn postfix_as_a_client_delivers_to_us() {
         let postfix = Postfix::start(&relay);
         let (mut client, _) = Client::connect(postfix.address);
         client.command("EHLO client.test");
-        let reply = client.deliver("ann@sender.test", &["bob@rcpt.test"], &letter("through Postfix", "..dots\n.\u{e9}\n"));
+        let reply =
+            client.deliver("ann@sender.test", &["bob@rcpt.test"], &letter("through Postfix", "..dots\n.\u{e9}\n"));
         assert!(reply.starts_with("250"), "{case}: {reply}");
         let sent = postfix.wait_for_log(|line| line.contains("to=<bob@rcpt.test>") && line.contains("status="));
         assert!(sent.contains("status=sent"), "{case}: {sent}");
@@ -130,13 +132,16 @@ fn postfix_as_the_next_hop_takes_mail_from_us() {
         client.command("EHLO client.test");
         for at in 0..20 {
             let recipient = format!("bob{at}@rcpt.test");
-            let reply = client.deliver("ann@sender.test", &[&recipient], &letter(&format!("letter {at}"), ".\n..\nx\n"));
+            let reply =
+                client.deliver("ann@sender.test", &[&recipient], &letter(&format!("letter {at}"), ".\n..\nx\n"));
             assert!(reply.starts_with("250 2.0.0 OK "), "{case}: {reply}");
         }
         wait_for(&format!("twenty deliveries ({case})"), || {
             (server.log("mainlog.ec").matches("@D@").count() == 20).then_some(())
         });
-        wait_for("twenty letters at the end", || (last.log("mainlog.ec").matches("@R@bob").count() == 20).then_some(()));
+        wait_for("twenty letters at the end", || {
+            (last.log("mainlog.ec").matches("@R@bob").count() == 20).then_some(())
+        });
         if case == "TLS required" {
             assert!(!postfix.log().contains("Anonymous") || postfix.log().contains("TLS"), "{}", postfix.log());
         }

@@ -100,6 +100,10 @@ fn each_hook_can_refuse_and_the_rejectlog_says_where() {
     });
     assert_matches("^250-mx.test says EHLO", &client.command("EHLO good.test"));
     assert_eq!(client.command("AUTH PLAIN AGJhcnJlZABwdw=="), "535 5.7.8 barred");
+    // The right password of a user whom the policy bars opens nothing.
+    client.command("MAIL FROM:<barred@sender.test>");
+    assert_eq!(client.command("RCPT TO:<eve@elsewhere.test>"), "550 5.7.1 relaying denied");
+    client.command("RSET");
     assert_eq!(client.command("AUTH PLAIN AGFubgBwdw=="), "235 2.0.0 Authed. Go on.");
 
     // The hooks of a message: at which command, with which name of the phase in the log.
@@ -238,7 +242,8 @@ fn what_a_policy_changes_reaches_the_next_hop_and_the_logs() {
     let custom = server.wait_for_log("custom.log", |line| line.starts_with(&solo[1]));
     assert_eq!(custom, format!("{}|solo|default|ams 1|spring|solo", solo[1]));
     // The delivery is logged under the binding.
-    let delivered = server.wait_for_log("mainlog.ec", |line| line.contains("@D@") && line.contains(&solo[1]));
+    let delivered =
+        server.wait_for_log("mainlog.ec", |line| line.contains("@D@") && line.split('@').nth(1) == Some(&solo[1]));
     assert_matches(r"@default@solo@0@\d+\.\d{3}@127\.0\.0\.1$", &delivered);
 
     // A group: every member gets its share. The envelope may be another than the client's.
@@ -579,12 +584,13 @@ fn some_recipients_refused_after_the_data_make_a_report_each() {
         assert_matches(&format!(r"(?m)^Status: {status}\r$"), &text);
     }
     // What was refused is no reception, a report is one.
-    let log = wait_for("the deliveries", || Some(server.log("mainlog.ec")).filter(|log| log.matches("@D@").count() == 4));
+    let log =
+        wait_for("the deliveries", || Some(server.log("mainlog.ec")).filter(|log| log.matches("@D@").count() == 4));
     assert_eq!(log.matches("@R@").count(), 4, "{log}");
     assert_eq!(log.matches("@internal@").count(), 2, "{log}");
     // Whoever sends from nobody gets no report.
     client.deliver("", &["one@rcpt.test", "550z@rcpt.test"], &letter("null", "x\n"));
-    wait_for("the third delivery", || (next.messages().len() >= 5).then_some(()));
+    wait_for("the delivery", || (next.count("RCPT TO:<one@rcpt.test>") == 2).then_some(()));
     assert_eq!(server.log("mainlog.ec").matches("@internal@").count(), 2);
 }
 
@@ -603,44 +609,28 @@ fn reports_of_partial_refusals_can_be_switched_off() {
 }
 
 #[test]
-fn a_copy_that_makes_copies_ends_after_twenty_generations() {
+fn a_recipient_that_a_copy_adds_is_made_from_the_message_as_it_was() {
     let policy = module(
         r#"
-        function mod:core_post_msg_each_rcpt(msg, ac, vctx)
-          local to = msg:rcptto()
-          if to == "<once@rcpt.test>" or to == "once@rcpt.test" then
-            if msg.recv_method ~= core.P_INTERNAL then
-              local ok, err = msg:inject("ann@sender.test", "copy@rcpt.test")
-              print("once", ok, err)
-            end
-          elseif string.find(to, "loop@rcpt.test") then
-            local ok, err = msg:inject("ann@sender.test", "loop@rcpt.test")
-            if not ok then print("refused", err) end
-          elseif string.find(to, "many@rcpt.test") then
-            print("many", msg:inject("ann@sender.test", "m1@rcpt.test,m2@rcpt.test"))
-            print("bad", msg:inject("ann@sender.test", "not an address"))
-          end
+        function mod:validate_data_spool_each_rcpt(msg, ac, vctx)
+          local number = tonumber(string.match(vctx:get(MESS, "rcptto_localpart"), "^r(%d+)$"))
+          if number and number < 30 then vctx:add_recipient("r" .. (number + 1) .. "@rcpt.test") end
+          msg:header("X-Number", number, "append")
+          return CONT
         end
         "#,
     );
     let next = NextHop::start();
     let server = server(&policy, &next, "");
     let mut client = Client::hello(server.smtp());
-    for (to, messages) in [("once", 2), ("many", 5), ("loop", 26)] {
-        let reply = client.deliver("ann@sender.test", &[&format!("{to}@rcpt.test")], &letter(to, "x\n"));
-        assert_matches("^250 2.0.0 OK ID$", &reply);
-        assert_eq!(next.wait_for(messages).len(), messages, "{to}");
+    let reply = client.deliver("ann@sender.test", &["r1@rcpt.test"], &letter("chain", "x\n"));
+    assert_matches("^250 2.0.0 OK ID$", &reply);
+    // Each copy was taken before the edits of the one that asked for it.
+    for number in 1..=30 {
+        let taken = next.wait_for_rcpt(&format!("r{number}@rcpt.test"));
+        assert_eq!(taken.headers("X-Number"), [number.to_string()]);
     }
-    for to in ["copy", "m1", "m2"] {
-        let taken = next.wait_for_rcpt(&format!("{to}@rcpt.test"));
-        assert!(taken.mail.starts_with("MAIL FROM:<ann@sender.test>"), "{}", taken.mail);
-    }
-    let log = server.wait_for_log("paniclog.ec", |line| line.contains("refused injection loop"));
-    assert!(!log.is_empty());
-    let panics = server.log("paniclog.ec");
-    assert_matches("(?m)scriptlet: many true", &panics);
-    assert_matches("(?m)scriptlet: bad false ", &panics);
-    assert_eq!(server.log("mainlog.ec").matches("@internal@").count(), 23);
+    assert_eq!(next.messages().len(), 30);
 }
 
 #[test]
