@@ -92,16 +92,10 @@ impl Queue {
         pushed
     }
 
-    /// Queues a message that a restart found in the spool. One whose delivery state was lost gets the retries and the
-    /// next attempt that the schedule would have given it by now.
-    pub fn recover(&self, key: SpoolKey, mut summary: Summary) -> bool {
-        if summary.attempts == 0 && summary.next_attempt <= summary.created {
-            let at = QueueRef::new(&summary.binding_group, &summary.binding, &summary.domain);
-            let rules = self.rules(&at);
-            if let Some((retries, next)) = retry::reconstruct(&rules, summary.created, self.0.clock.now()) {
-                (summary.retries, summary.attempts, summary.next_attempt) = (retries, retries.saturating_add(1), next);
-            }
-        }
+    /// Queues a message that a restart found in the spool: where its state says, and as new mail where it has none. A state
+    /// is lost only with the last second before a crash, so one without has hardly ever been tried. To take it for one that
+    /// the schedule has had already would let a whole backlog wait again for as long as it has waited.
+    pub fn recover(&self, key: SpoolKey, summary: Summary) -> bool {
         self.enqueue(key, &summary, false)
     }
 

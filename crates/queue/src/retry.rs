@@ -99,13 +99,6 @@ pub fn refused_before_attempt(rules: &RetryRules, created: Time, now: Time) -> O
     (rules.never_attempt_expired && rules.expired(created, now)).then_some(EXPIRED)
 }
 
-/// What a restart assumes about a message whose delivery state was lost: the number of retries that the schedule had
-/// made by now, and the time of the next one. `None`: too young for a retry, so it is as good as new.
-pub fn reconstruct(rules: &RetryRules, created: Time, now: Time) -> Option<(u32, Time)> {
-    let retries = rules.retries_within(now.since(created).as_secs());
-    (retries > 0).then(|| (retries, created.plus_secs(rules.age_at_retry_s(retries.saturating_add(1))).max(now)))
-}
-
 impl RetryRules {
     /// `interval(n)`: the wait after failure number `n`, in seconds.
     pub fn interval_s(&self, n: u32) -> u64 {
@@ -256,17 +249,6 @@ mod tests {
         assert_eq!(verdict, Verdict::Final(EXCEEDED_TIME));
     }
 
-    #[test]
-    fn a_restart_that_lost_the_state_puts_the_message_where_the_schedule_would_have_it() {
-        let rules = RetryRules::default();
-        let created = Time::from_secs(1_000_000);
-        let after = |age_s: i64| reconstruct(&rules, created, Time::from_secs(1_000_000 + age_s));
-        assert_eq!(after(0), None);
-        assert_eq!(after(1199), None);
-        assert_eq!(after(1200), Some((1, Time::from_secs(1_003_600))));
-        assert_eq!(after(17_999), Some((3, Time::from_secs(1_018_000))));
-    }
-
     prop_compose! {
         fn rules()(
             retry_interval_s in any::<u64>(), small in any::<bool>(), max_retry_interval_s in any::<u64>(),
@@ -288,9 +270,6 @@ mod tests {
         fn a_retry_is_never_in_the_past(rules in rules(), created in 0..i64::MAX, now in 0..i64::MAX, retries: u32) {
             if let Verdict::RetryAt(next) = decide(&rules, &Attempt { created: Time(created), retries }, Time(now)) {
                 prop_assert!(next > Time(now) || next == Time::MAX);
-            }
-            if let Some((_, next)) = reconstruct(&rules, Time(created), Time(now)) {
-                prop_assert!(next >= Time(now), "{:?}", next);
             }
         }
 
