@@ -4,12 +4,13 @@ use crate::connections::Entry;
 use crate::route::Target;
 use crate::services::Shared;
 use crate::settings::{Settings, SourceError};
-use ph_eventlog::{OutboundTls, Stage, Subsystem};
+use ph_eventlog::{OutboundTls, Stage, Subsystem, metrics};
 use ph_message::Id;
 use ph_smtp::client::{Connection, Protocol, TlsMode, TlsTarget, text};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::net::{TcpSocket, TcpStream};
 
 /// A connection that takes mail.
@@ -89,7 +90,16 @@ async fn attempt(
     };
     let address = SocketAddr::new(target.address, target.port.unwrap_or(session.port));
     let connecting = connect(address, source, session.send_buffer);
-    let stream = match tokio::time::timeout(session.connect_timeout, connecting).await {
+    let began = Instant::now();
+    let connected = tokio::time::timeout(session.connect_timeout, connecting).await;
+    match &connected {
+        Ok(Ok(_)) => {
+            metrics::OUTBOUND_CONNECTIONS.add(1);
+            metrics::CONNECT_SECONDS.observe(began.elapsed());
+        }
+        _ => metrics::OUTBOUND_CONNECT_FAILURES.add(1),
+    }
+    let stream = match connected {
         Ok(Ok(stream)) => stream,
         Ok(Err(ConnectError::Refused)) => return Err((fail(Stage::NotConnected, "", None, Fault::Host), false)),
         Ok(Err(ConnectError::Here(error))) => {
@@ -121,6 +131,7 @@ async fn attempt(
     let trace = shared.connections.trace(&settings.at, id, target.address);
     match Connection::open_traced(stream, machine, tls_target.as_ref(), trace).await {
         Ok(connection) => {
+            metrics::OUTBOUND_TLS.add(u64::from(connection.tls().is_some()));
             let tls = connection.tls().map(|tls| OutboundTls {
                 protocol: tls.protocol.clone(),
                 cipher: tls.cipher.clone(),
@@ -133,6 +144,7 @@ async fn attempt(
             Ok(Open { connection, id, host, peer: target.address, port: address.port(), local, protocol, tls })
         }
         Err(failure) => {
+            metrics::OUTBOUND_TLS_FAILURES.add(u64::from(failure.tls));
             let stage = stage_of(failure.stage);
             Err((fail(stage, &failure.reply, peer, Fault::Host), failure.tls))
         }

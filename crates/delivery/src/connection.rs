@@ -14,7 +14,7 @@ use crate::route::text;
 use crate::routes::{Failure, Whereto};
 use crate::services::Shared;
 use crate::settings::{Hello, Settings, Transform, Xclient};
-use ph_eventlog::{Stage, Subsystem};
+use ph_eventlog::{Stage, Subsystem, metrics};
 use ph_message::{Body, Content, EightBitLeft, Ret, strip_high_bits, transform_8bit};
 use ph_queue::{Deferral, HostPermit, Permit, Purge, QueueRef, Scope, Taken, retry};
 use ph_smtp::client::{self, Kind, Path, Protocol, Recipient, Refused, Transaction, Verdict, Verify};
@@ -23,6 +23,7 @@ use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// How long a queue rests when this machine cannot make its connections.
 const TROUBLE_HERE_S: u64 = 30;
@@ -158,8 +159,8 @@ struct Session<'a> {
     entry: Arc<Entry>,
     /// Taken and not submitted: what did not fit the transaction of its batch.
     hand: VecDeque<InHand>,
-    /// Submitted, oldest first.
-    flying: VecDeque<SmallVec<[InHand; 1]>>,
+    /// Submitted, oldest first, and when.
+    flying: VecDeque<(Instant, SmallVec<[InHand; 1]>)>,
     in_flight: u32,
     delivered: u32,
     recipients: u32,
@@ -215,9 +216,10 @@ impl<'a> Session<'a> {
                     break;
                 }
             }
-            if let Some(flight) = self.flying.pop_front() {
+            if let Some((began, flight)) = self.flying.pop_front() {
                 self.entry.stage(Stage::ReadingConfirmation, self.shared.clock.now());
                 let outcome = self.open.connection.outcome().await;
+                metrics::ATTEMPT_SECONDS.observe(began.elapsed());
                 self.settle(flight, outcome).await;
                 continue;
             }
@@ -347,7 +349,7 @@ impl<'a> Session<'a> {
             Ok(()) => {
                 self.recipients += flight.len() as u32;
                 self.in_flight += flight.len() as u32;
-                self.flying.push_back(flight);
+                self.flying.push_back((Instant::now(), flight));
             }
             Err(Refused::Busy) => {
                 // Somebody else's identity, or the peer is about to leave: another connection takes it.

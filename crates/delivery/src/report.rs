@@ -5,7 +5,7 @@
 
 use crate::outcome::{Where, message_of, run};
 use crate::services::{InjectError, Shared};
-use ph_eventlog::{Stage, Subsystem};
+use ph_eventlog::{Stage, Subsystem, metrics};
 use ph_message::dsn::{self, Action, Report};
 use ph_message::{Content, Envelope, Mailbox, Protocol};
 use ph_policy::{Hook, HookCall};
@@ -74,7 +74,10 @@ impl Shared {
             ..Envelope::default()
         };
         match self.inject.inject(envelope, made).await {
-            Ok(_) => Ok(()),
+            Ok(_) => {
+                metrics::DSNS_SENT.add(1);
+                Ok(())
+            }
             Err(InjectError::Later(reason)) => Err(reason),
             Err(InjectError::Refused(reason)) => {
                 self.complain(Subsystem::Generic, &format!("report for {to} is refused: {reason}"));

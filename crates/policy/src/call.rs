@@ -15,6 +15,7 @@ use bytes::Bytes;
 use mlua::function::AsyncCallFuture;
 use mlua::{AnyUserData, FromLuaMulti, Lua, Table, Value};
 use parking_lot::Mutex;
+use ph_eventlog::metrics::{self, Histogram};
 use ph_message::Time;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -38,6 +39,8 @@ pub(crate) struct Entry {
     pub module: Arc<Module>,
     pub function: mlua::Function,
     pub stats: Arc<Stats>,
+    /// The hook's histogram, found once: a look-up by name would cost as much as a short hook.
+    pub seconds: &'static Histogram,
 }
 
 /// Counters of one module's hook: `scriptlet stats`.
@@ -71,7 +74,8 @@ impl Dispatch {
     pub fn with(&self, module: Arc<Module>, hooks: Vec<(Hook, mlua::Function)>) -> Dispatch {
         let mut lists = self.lists.clone();
         for (hook, function) in hooks {
-            let entry = Entry { module: module.clone(), function, stats: Arc::default() };
+            let seconds = metrics::HOOK_SECONDS.with(hook.name());
+            let entry = Entry { module: module.clone(), function, stats: Arc::default(), seconds };
             lists[hook as usize] = lists[hook as usize].iter().cloned().chain([entry]).collect();
         }
         let mut modules = self.modules.clone();
@@ -227,6 +231,7 @@ impl Policy {
                 }
                 Err(text) => {
                     entry.stats.errors.fetch_add(1, Relaxed);
+                    metrics::HOOK_ERRORS.add(parts.hook.name(), 1);
                     let (module, hook) = (&entry.module.name, parts.hook.name());
                     self.host.error(&format!("scriptlet: {module}: {hook} error: {text}"));
                     let goes_on = matches!(parts.hook.phase(), Phase::SetBinding | Phase::Queue)
@@ -283,7 +288,9 @@ impl Policy {
                 Err(text) => break Err(text),
             }
         };
-        let took_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let took = began.elapsed();
+        entry.seconds.observe(took);
+        let took_us = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         entry.stats.calls.fetch_add(1, Relaxed);
         entry.stats.total_us.fetch_add(took_us, Relaxed);
         entry.stats.worst_us.fetch_max(took_us, Relaxed);

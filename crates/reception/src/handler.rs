@@ -4,7 +4,7 @@ use crate::accept;
 use crate::context;
 use crate::relay;
 use crate::session::{Inbound, Transaction};
-use ph_eventlog::{Auth, AuthResult};
+use ph_eventlog::{Auth, AuthResult, metrics};
 use ph_message::{DsnRequest, Envelope, Mailbox, Notify, Protocol, Ret};
 use ph_policy::{HookCall, Message, Recipient};
 use ph_smtp::Reply;
@@ -12,6 +12,7 @@ use ph_smtp::server::{
     AuthOutcome, BodyFault, Ended, Handler, MailCommand, Peer, Phase, RcptCommand, Secret, Settings, TlsFacts,
 };
 use std::sync::Arc;
+use std::time::Instant;
 
 impl Handler for Inbound {
     fn settings(&mut self) -> Arc<Settings> {
@@ -145,7 +146,10 @@ impl Handler for Inbound {
             None => {
                 self.receptions += 1;
                 context::count_message(&self.session, self.receptions);
-                accept::finish(self, transaction).await
+                let began = Instant::now();
+                let reply = accept::finish(self, transaction).await;
+                metrics::ACCEPT_SECONDS.observe(began.elapsed());
+                reply
             }
         };
         self.drop_transaction();
@@ -206,6 +210,7 @@ impl Handler for Inbound {
     }
 
     async fn tls_started(&mut self, facts: &TlsFacts) -> Option<Reply> {
+        metrics::INBOUND_TLS.add(1);
         self.tls = true;
         self.auth = false;
         let relays = facts.client_verified && self.scope.tls_verified_peer_can_relay;

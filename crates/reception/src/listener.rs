@@ -5,7 +5,7 @@ use crate::services::Reception;
 use crate::session::Inbound;
 use crate::sessions::SessionLine;
 use ph_config::{Config, ListenAddr, ListenerKind, options as opt};
-use ph_eventlog::{Level, Rejection, Subsystem};
+use ph_eventlog::{Level, Rejection, Subsystem, metrics};
 use ph_policy::Session;
 use ph_smtp::server::{DriverOptions, Peer, serve};
 use std::collections::HashMap;
@@ -193,6 +193,7 @@ fn begin<S>(rx: &Arc<Reception>, bound: &Bound, mut stream: S, peer: Peer)
 where
     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
 {
+    metrics::INBOUND_CONNECTIONS.add(1);
     let generation = rx.generation.load_full();
     let Some(scope) = rx.scopes.get(&generation, bound.place, peer.remote.ip()) else {
         return; // the listen is gone: a reload is closing this socket

@@ -3,11 +3,13 @@
 //! SMTP sessions come here after their each-recipient hooks, internal mail (`inject.rs`) after its own.
 
 use crate::services::{Generation, Reception};
+use ph_eventlog::metrics;
 use ph_message::{Content, DeliveryState, Envelope};
 use ph_policy::{HookCall, Message, Session};
 use ph_smtp::Reply;
 use ph_spool::SpoolError;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// Step 15: the policy chooses a binding; mail that it binds nowhere goes to the default one. Then the routing domain.
 ///
@@ -126,7 +128,9 @@ pub(crate) async fn store(
         return Ok(());
     }
     let envelopes: Vec<Arc<Envelope>> = batch.iter().map(|(envelope, _)| envelope.clone()).collect();
+    let began = Instant::now();
     let keys = rx.spool.commit(batch).await?;
+    metrics::COMMIT_SECONDS.observe(began.elapsed());
     let now = rx.clock.now();
     let fresh = DeliveryState::default();
     for (envelope, message) in envelopes.iter().zip(&kept) {

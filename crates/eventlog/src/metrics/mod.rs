@@ -88,8 +88,6 @@ metrics! {
         "From the end of the data to the final reply.";
     COMMIT_SECONDS: Histogram(Histogram) = "posthaste_spool_commit_seconds" [SHORT]
         "From handing messages to the spool to their being on stable storage.";
-    COMMIT_MESSAGES: Histogram(Histogram) = "posthaste_spool_commit_messages" [SIZES]
-        "Messages that shared one write to stable storage.";
     SPOOL_MESSAGES: Gauge(Gauge) = "posthaste_spool_messages"
         "Messages in the spool.";
     SPOOL_BYTES: Gauge(Gauge) = "posthaste_spool_bytes"
@@ -99,11 +97,11 @@ metrics! {
     SPOOL_ERRORS: Counter(Counter) = "posthaste_spool_errors_total"
         "Reads and writes of the spool that failed.";
     ATTEMPT_SECONDS: Histogram(Histogram) = "posthaste_delivery_attempt_seconds" [SHORT]
-        "From MAIL FROM to the final reply of the remote host.";
+        "From handing in a transaction to the final reply of the remote host.";
     CONNECT_SECONDS: Histogram(Histogram) = "posthaste_connect_seconds" [SHORT]
         "Making a connection to another host.";
     HOOK_SECONDS: Histograms(HistogramFamily) = "posthaste_hook_seconds" ["hook", SHORT]
-        "Running all policies of one hook, waits included.";
+        "Running a policy's hook, waits included, by hook.";
     HOOK_ERRORS: Counters(CounterFamily) = "posthaste_hook_errors_total" ["hook"]
         "Hook calls that ended in an error, by hook.";
     POLICY_COUNTERS: Gauges(GaugeFamily) = "posthaste_policy_counter" ["path"]
@@ -140,8 +138,6 @@ const SHORT: &[f64] =
 /// Bounds of time in the queue, from a tenth of a second to a week.
 const LONG: &[f64] =
     &[0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 43_200.0, 86_400.0, 259_200.0, 604_800.0];
-/// Bounds of batch sizes.
-const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0];
 
 #[cfg(test)]
 mod tests {

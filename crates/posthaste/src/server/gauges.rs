@@ -15,6 +15,8 @@ pub(super) struct Gauges {
     queries: HashMap<RecordType, (u64, u64)>,
     cache_hits: u64,
     spool_errors: u64,
+    /// The question for the policies' memory: it waits while a hook computes.
+    asked: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Gauges {
@@ -27,6 +29,12 @@ impl Gauges {
         metrics::INBOUND_SESSIONS.set(gauge(core.sessions.count() as u64));
         metrics::OUTBOUND_SESSIONS.set(gauge(core.delivery().map_or(0, |delivery| delivery.connection_count()) as u64));
         metrics::RESIDENT_MEMORY.set(gauge(memory::resident_bytes()));
+        if self.asked.as_ref().is_none_or(tokio::task::JoinHandle::is_finished) {
+            let generation = core.reception.generation.load_full();
+            self.asked = Some(tokio::task::spawn_blocking(move || {
+                metrics::POLICY_MEMORY.set(gauge(generation.policy.used_memory() as u64));
+            }));
+        }
         self.spool(core);
         self.resolver(core);
     }
