@@ -14,6 +14,7 @@ use ph_message::{Content, Context, Envelope, Mailbox};
 use ph_policy::{HookCall, Message};
 use ph_smtp::Reply;
 use ph_smtp::server::{BodyFault, Phase};
+use ph_spool::SpoolError;
 use std::sync::Arc;
 
 /// What the client is told when everything is safe.
@@ -37,7 +38,7 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
     let message = transaction.message;
     let collected = match transaction.body.finish().await {
         Ok(collected) => collected,
-        Err(error) => return rx.spool_failed(&error),
+        Err(error) => return not_stored(inbound, &error),
     };
     let content = match prepare(inbound, &message, collected) {
         Ok(content) => content,
@@ -67,7 +68,7 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
         return reply;
     }
     if let Err(error) = recipient::store(&rx, &inbound.generation, &split.accepted, Some(&inbound.session)).await {
-        return rx.spool_failed(&error);
+        return not_stored(inbound, &error);
     }
     if inbound.scope.bounce_refused_recipients {
         for (message, reply) in &split.refused {
@@ -75,6 +76,13 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
         }
     }
     ok()
+}
+
+/// The spool did not take it: the client is told, and the rejectlog.
+pub(crate) fn not_stored(inbound: &Inbound, error: &SpoolError) -> Reply {
+    let reply = inbound.rx.spool_failed(error);
+    inbound.reject(Phase::Body, &reply, "-");
+    reply
 }
 
 /// The rules for what comes in, and the trace header that we add.

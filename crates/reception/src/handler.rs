@@ -126,7 +126,7 @@ impl Handler for Inbound {
         };
         match transaction.body.flush(&self.rx.spool).await {
             Ok(()) => Ok(()),
-            Err(error) => Err(self.rx.spool_failed(&error)),
+            Err(error) => Err(accept::not_stored(self, &error)),
         }
     }
 
