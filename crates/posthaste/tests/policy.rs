@@ -266,6 +266,39 @@ fn what_a_policy_changes_reaches_the_next_hop_and_the_logs() {
 }
 
 #[test]
+fn a_policy_takes_part_in_the_relay_decision() {
+    let policy = module(
+        r#"
+        function mod:validate_mailfrom(str, ac, vctx)
+          if vctx:get(MESS, "mailfrom_localpart") == "trusted" then vctx:set(CONN, "can_relay", "true") end
+          return CONT
+        end
+        function mod:validate_rcptto(msg, str, ac, vctx)
+          -- Done ends the phase; it grants nothing.
+          return core.VALIDATE_DONE
+        end
+        function mod:core_pre_ec_can_relay_to(domain, rv, cont)
+          if tostring(domain) == "partner.test" then rv.value = 1 return 1 end
+          return 0
+        end
+        "#,
+    );
+    let next = NextHop::start();
+    let server = server(&policy, &next, "");
+    let mut client = Client::hello(server.smtp());
+    for (sender, domain, wanted) in [
+        ("ann", "rcpt.test", "250 2.0.0 RCPT TO accepted"),
+        ("ann", "elsewhere.test", "550 5.7.1 relaying denied"),
+        ("ann", "partner.test", "250 2.0.0 RCPT TO accepted"),
+        ("trusted", "elsewhere.test", "250 2.0.0 RCPT TO accepted"),
+    ] {
+        client.command("RSET");
+        client.command(&format!("MAIL FROM:<{sender}@sender.test>"));
+        assert_eq!(client.command(&format!("RCPT TO:<bob@{domain}>")), wanted, "{sender} to {domain}");
+    }
+}
+
+#[test]
 fn recipients_are_added_removed_and_discarded() {
     let policy = module(
         r#"

@@ -117,10 +117,17 @@ fn a_reload_is_all_or_nothing() {
     assert_matches("^Retry_Interval = 400", &server.console("config set retry_interval 400"));
     assert_eq!(mail(), "250 third 2");
     assert_eq!(eval(&server, "retry_interval"), "Retry_Interval = 400");
-    // And a reload forgets it.
+    // What only a start can change is named and stays; the rest is taken.
+    let answer = reload(&server, &format!("{}SpoolBase = \"@dir@/elsewhere\"\n", with_policy.replace("100", "500")));
+    assert!(answer.contains("Spoolbase needs a restart") && !answer.contains("failed"), "{answer}");
+    assert_eq!(eval(&server, "retry_interval"), "Retry_Interval = 500");
+    assert_eq!(mail(), "250 fourth 1");
+    // And a reload forgets what was changed online.
+    server.console("config set retry_interval 400");
     reload(&server, &with_policy.replace("100", "300"));
     assert_eq!(eval(&server, "retry_interval"), "Retry_Interval = 300");
     assert_eq!(mail(), "250 fourth 1");
+    assert!(!server.dir.join("elsewhere").exists());
 }
 
 #[test]

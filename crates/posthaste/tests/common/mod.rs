@@ -423,11 +423,10 @@ impl rustls::client::danger::ServerCertVerifier for AnyCertificate {
     }
 }
 
-/// A certificate for `mx.test` in `cert.pem` and `key.pem` of a folder.
-pub fn write_certificate(dir: &Path) {
+/// A certificate for `mx.test` and its key, as PEM.
+pub fn certificate() -> (String, String) {
     let made = rcgen::generate_simple_self_signed(vec!["mx.test".to_owned()]).expect("a certificate");
-    write(&dir.join("cert.pem"), &made.cert.pem());
-    write(&dir.join("key.pem"), &made.signing_key.serialize_pem());
+    (made.cert.pem(), made.signing_key.serialize_pem())
 }
 
 /// TLS for a server of the test's own, with a certificate for `next.test`.
