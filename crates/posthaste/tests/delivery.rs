@@ -506,3 +506,117 @@ fn an_open_connection_serves_only_the_server_at_its_other_end() {
     assert!(one.messages().iter().all(|taken| taken.rcpt[0].contains("@one.test>")));
     assert!(two.messages().iter().all(|taken| taken.rcpt[0].contains("@two.test>")));
 }
+
+#[test]
+fn large_messages_arrive_as_they_came_also_after_a_kill() {
+    let next = NextHop::start();
+    let extra = format!(
+        "Gateway = \"{}\"\nsuspend_delivery = true\nRelay_Hosts = ( 127.0.0.0/8 )\nRFC2822_Trace_Headers = false\n\
+         ESMTP_Listener {{ SMTP_Extensions = ( ENHANCEDSTATUSCODES CHUNKING ) Listen \"127.0.0.1:0\" {{}} }}\n",
+        next.gateway()
+    );
+    let mut server = Server::start(&extra, &[]);
+    // Dots at the start of lines, long lines, eight bits; far above the threshold of large messages.
+    let mut content = String::from(
+        "Subject: large\r\nDate: Wed, 25 Nov 2026 10:00:00 +0000\r\nMessage-ID: <large@sender.test>\r\n\r\n",
+    );
+    for at in 0..30_000 {
+        content.push_str(match at % 4 {
+            0 => ".\r\n",
+            1 => "..two dots\r\n",
+            2 => "caf\u{e9} and a line that goes on for a while, as lines do in letters that people write\r\n",
+            _ => "\r\n",
+        });
+    }
+    content.push_str(&"x".repeat(200_000));
+    content.push_str("\r\n");
+    let mut client = Client::hello(server.smtp());
+    for (local, chunked) in [("data", false), ("chunks", true)] {
+        client.command("MAIL FROM:<ann@sender.test>");
+        client.command(&format!("RCPT TO:<{local}1@rcpt.test>"));
+        client.command(&format!("RCPT TO:<{local}2@rcpt.test>"));
+        if chunked {
+            let (first, second) = content.as_bytes().split_at(content.len() / 2);
+            client.send([format!("BDAT {}\r\n", first.len()).as_bytes(), first].concat());
+            assert_matches("^250 2.0.0 \\d+ octets received$", &client.reply());
+            client.send([format!("BDAT {} LAST\r\n", second.len()).as_bytes(), second].concat());
+        } else {
+            assert_matches("^354 ", &client.command("DATA"));
+            client.send(content.replace("\r\n.", "\r\n..") + ".\r\n");
+        }
+        assert_matches("^250 2.0.0 OK ID$", &client.reply());
+    }
+    server.kill();
+    let server = Server::run(&server.dir);
+    server.console("config set suspend_delivery false");
+    for local in ["data1", "data2", "chunks1", "chunks2"] {
+        let taken = next.wait_for_rcpt(&format!("{local}@rcpt.test"));
+        let got = taken.content();
+        let differs = got.bytes().zip(content.bytes()).position(|(got, sent)| got != sent);
+        assert!(got == content, "{local}: {} octets for {}, different from {differs:?} on", got.len(), content.len());
+    }
+    wait_for_lines(&server, "D", 4);
+}
+
+#[test]
+fn throttles_are_shared_by_who_falls_back_to_them() {
+    let next = NextHop::start();
+    let policy = "require(\"msys.core\") require(\"msys.extended.message\")\nlocal mod = {}\n\
+                  function mod:validate_set_binding(msg)\n\
+                    msg:binding(string.sub(msg:context_get(msys.core.ECMESS_CTX_MESS, \"rcptto_localpart\"), 1, 1))\n\
+                    return msys.core.VALIDATE_CONT\nend\nmsys.registerModule(\"policy\", mod)\n";
+    let server = Server::start(
+        &format!(
+            "{LISTENER}Gateway = \"{}\"\nsuspend_delivery = true\n\
+             scriptlet \"scriptlet\" {{ script \"policy\" {{ source = \"policy\" }} }}\n\
+             Binding_Group g {{ outbound_throttle_messages = \"4/1\" Binding a {{}} Binding b {{}}\n\
+             Binding c {{ outbound_throttle_messages = \"100/1\" }} }}\n",
+            next.gateway()
+        ),
+        &[("policy.lua", policy)],
+    );
+    let mut client = Client::hello(server.smtp());
+    for at in 0..6 {
+        for binding in ["a", "b", "c"] {
+            client.deliver("ann@sender.test", &[&format!("{binding}{at}@rcpt.test")], &letter("shared", "x\n"));
+        }
+    }
+    let began = Instant::now();
+    server.console("config set suspend_delivery false");
+    let done = |binding: &str| {
+        let rcpt = format!("RCPT TO:<{binding}");
+        wait_for(binding, || (next.count(&rcpt) == 6).then(|| began.elapsed()));
+        next.lines().iter().rposition(|(_, line)| line.starts_with(&rcpt)).expect("it was said")
+    };
+    // c has its own; a and b have twelve messages, a bucket of four and four a second together.
+    let shared = done("a").max(done("b"));
+    assert!(began.elapsed() >= Duration::from_millis(1900), "{:?}", began.elapsed());
+    assert!(done("c") < shared, "{:?}", next.lines());
+    next.wait_for(18);
+}
+
+#[test]
+fn we_log_in_before_the_first_message() {
+    let asked = |said: &common::next_hop::Said<'_>| match said.line {
+        "AUTH PLAIN AGFubgBzM2NyZXQ=" => Some("235 2.7.0 welcome".to_owned()),
+        line if line.starts_with("AUTH") => Some("535 5.7.8 who".to_owned()),
+        _ => None,
+    };
+    let next = NextHop::with(&["PIPELINING", "8BITMIME", "AUTH PLAIN LOGIN"], None, asked);
+    let server = server(
+        &next,
+        "Outbound_SMTP_Auth_Type = PLAIN Outbound_SMTP_Auth_User = ann Outbound_SMTP_Auth_Pass = s3cret\n\
+         retry_interval = 3600\n",
+    );
+    send(&server, "ann@sender.test", &["bob@rcpt.test"]);
+    next.wait_for_rcpt("bob@rcpt.test");
+    let lines: Vec<String> = next.lines().into_iter().map(|(_, line)| line).collect();
+    let auth = lines.iter().position(|line| line == "AUTH PLAIN AGFubgBzM2NyZXQ=").expect("a login");
+    assert!(lines.iter().position(|line| line.starts_with("MAIL")).is_some_and(|mail| auth < mail), "{lines:?}");
+    // A login that is refused delays the mail.
+    server.console("config set outbound_smtp_auth_pass wrong");
+    send(&server, "ann@sender.test", &["two@rcpt.test"]);
+    let failed = &wait_for_lines(&server, "T", 1)[0];
+    assert!(failed.contains("535 5.7.8 who"), "{failed}");
+    assert_eq!(next.messages().len(), 1);
+}

@@ -337,10 +337,12 @@ fn converse(shared: &Shared, connection: usize, stream: TcpStream, counted: &mut
                 taken = Taken { connection, ..Taken::default() };
             }
             "DATA" if reply.starts_with('3') => {
+                let mut searched = 0;
                 let end = loop {
-                    if let Some(end) = end_of_data(&input) {
+                    if let Some(end) = end_of_data(&input, searched) {
                         break end;
                     }
+                    searched = input.len().saturating_sub(4);
                     let read = wire.read(&mut buffer);
                     if read == 0 {
                         return;
@@ -372,10 +374,10 @@ fn converse(shared: &Shared, connection: usize, stream: TcpStream, counted: &mut
     }
 }
 
-/// Where the dot stands that ends the data.
-fn end_of_data(input: &[u8]) -> Option<usize> {
+/// Where the dot stands that ends the data; it does not begin before `searched`.
+fn end_of_data(input: &[u8], searched: usize) -> Option<usize> {
     if input.starts_with(b".\r\n") {
         return Some(0);
     }
-    input.windows(5).position(|window| window == b"\r\n.\r\n").map(|at| at + 2)
+    memchr::memmem::find(&input[searched..], b"\r\n.\r\n").map(|at| searched + at + 2)
 }
