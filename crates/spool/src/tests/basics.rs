@@ -268,9 +268,12 @@ fn a_caller_that_goes_away_leaves_no_message_behind() {
             async move { commit_one(&spool, 1000, 100).await }
         });
         abandoned.abort();
-        let _ = abandoned.await;
+        let outcome = abandoned.await;
         spool.flush().await.expect("flushes");
-        until("given up", || spool.find_id(Id(1000)).is_none());
+        // Where the commit was quicker than the abort, its caller had the keys, and the message stays.
+        if outcome.is_err() {
+            until("given up", || spool.find_id(Id(1000)).is_none());
+        }
     });
 }
 
