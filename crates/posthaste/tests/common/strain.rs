@@ -113,7 +113,7 @@ impl NextHop {
                 "{} acknowledged messages did not come to the sink, {} are in the queue, and nothing moves:\n{}",
                 now.0,
                 now.1,
-                server.console("mailq")
+                explanation(server)
             );
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -144,6 +144,24 @@ pub fn queued(server: &Server) -> u64 {
     let summary = server.console("summary");
     let line = summary.lines().find_map(|line| line.trim().strip_prefix("Total Queue Size:"));
     line.and_then(|number| number.trim().parse().ok()).unwrap_or_else(|| panic!("no queue size in:\n{summary}"))
+}
+
+/// Why the mail of a server does not leave, in the words of its console and its log.
+fn explanation(server: &Server) -> String {
+    let mut text = server.console("mailq") + &server.console("queue find 5");
+    let ids: Vec<String> = text
+        .lines()
+        .filter(|line| line.starts_with('['))
+        .filter_map(|line| line.split(' ').nth(1))
+        .map(Into::into)
+        .collect();
+    let log = server.log("mainlog.ec");
+    for id in ids {
+        text += &server.console(&format!("message details {id}"));
+        text += &server.console(&format!("queue explain {id}"));
+        log.lines().filter(|line| line.contains(&id)).for_each(|line| text += &format!("{line}\n"));
+    }
+    text
 }
 
 /// A folder with a configuration: relays for loopback, to `gateway`; `extra` follows.
