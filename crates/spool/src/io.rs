@@ -5,7 +5,7 @@
 //! pages that it was to write, so that asking again would be answered with a lie.
 
 use nix::errno::Errno;
-use nix::fcntl::{FallocateFlags, Flock, FlockArg, fallocate};
+use nix::fcntl::{FallocateFlags, Flock, FlockArg, OFlag, fallocate};
 use nix::sys::uio::pwritev;
 use std::any::Any;
 use std::fmt::Debug;
@@ -48,6 +48,8 @@ pub trait IoFile: Send + Sync + Debug {
 pub enum Open {
     Read,
     Write,
+    /// For writes of whole, aligned blocks past the page cache, where the file system can do that (`O_DIRECT`).
+    Direct,
     /// A new file with these permission bits.
     Create(u32),
 }
@@ -142,6 +144,15 @@ impl Io for DiskIo {
             Open::Read => {}
             Open::Write => {
                 options.write(true);
+            }
+            Open::Direct => {
+                options.write(true);
+                let direct = options.clone().custom_flags(OFlag::O_DIRECT.bits()).open(path);
+                // tmpfs and others refuse the flag; then the page cache it is.
+                if direct.as_ref().is_err_and(|error| error.raw_os_error() == Some(Errno::EINVAL as i32)) {
+                    return Ok(Arc::new(DiskFile(options.open(path)?)));
+                }
+                return Ok(Arc::new(DiskFile(direct?)));
             }
             Open::Create(mode) => {
                 options.write(true).create_new(true).mode(mode);

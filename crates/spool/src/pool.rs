@@ -18,6 +18,13 @@ use std::time::{Duration, Instant};
 /// After a failure to make a segment, how long commits fail at once before the disk is asked again.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
+/// Written at a time: little enough that a commit's sync, which may stand behind it on the disk, does not wait long.
+/// Aligned, as writing past the page cache wants it.
+#[repr(align(4096))]
+struct Zeros([u8; 256 << 10]);
+
+static ZEROS: Zeros = Zeros([0; 256 << 10]);
+
 #[derive(Debug)]
 pub struct Spare {
     pub number: u32,
@@ -159,18 +166,16 @@ impl Pool {
             let len = u64::from(self.options.segment_bytes);
             file.allocate(len).map_err(failed("allocate"))?;
             if zeros {
-                // Some at a time, so that the commits' own syncs do not stand behind a long one.
-                let chunk = vec![0; (4 << 20).min(len as usize)];
+                // Past the page cache: no copy, and nothing there that writeback would have to look at.
+                let direct = io.open(&path, Open::Direct).map_err(failed("open"))?;
                 let mut at = 0;
                 while at < len {
-                    let some = &chunk[..chunk.len().min((len - at) as usize)];
-                    write_all(&*file, &mut [IoSlice::new(some)], at).map_err(failed("write"))?;
-                    file.fdatasync().map_err(failed("fdatasync"))?;
+                    let some = &ZEROS.0[..ZEROS.0.len().min((len - at) as usize)];
+                    write_all(&*direct, &mut [IoSlice::new(some)], at).map_err(failed("write"))?;
                     at += some.len() as u64;
                 }
-            } else {
-                file.fdatasync().map_err(failed("fdatasync"))?;
             }
+            file.fdatasync().map_err(failed("fdatasync"))?;
             io.sync_dir(&self.dir).map_err(failed("sync"))?;
             Ok(Spare { number, file })
         })();
