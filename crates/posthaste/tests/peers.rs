@@ -49,12 +49,12 @@ fn swaks(server: &Server, arguments: &[&str]) -> String {
         assert!(std::env::var_os("CI").is_none(), "the tests need swaks: run `make test`");
         return String::new();
     }
-    let output = Command::new("swaks")
+    let mut command = Command::new("swaks");
+    command
         .args(["--server", "127.0.0.1", "--port", &server.smtp().port().to_string()])
         .args(["--from", "ann@sender.test", "--to", "bob@rcpt.test", "--helo", "client.test"])
-        .args(arguments)
-        .output()
-        .expect("swaks runs");
+        .args(arguments);
+    let output = common::finish(command);
     String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
 }
 

@@ -9,7 +9,7 @@ pub mod postfix;
 pub mod strain;
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Seek, Write};
 use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -68,6 +68,7 @@ impl Server {
 
     /// As `try_run`. `command` is the binary, or a program that becomes it.
     pub fn try_run_as(mut command: Command, dir: &Path) -> Result<Server, String> {
+        end_at_last();
         let mut child = command
             .args(["run", "--config"])
             .arg(dir.join("posthaste.conf"))
@@ -145,12 +146,9 @@ impl Server {
 
     /// Runs one console command and returns its output.
     pub fn console(&self, command: &str) -> String {
-        let output = Command::new(env!("CARGO_BIN_EXE_posthaste"))
-            .args(["console", "--socket"])
-            .arg(self.dir.join("control"))
-            .args(["-c", command])
-            .output()
-            .expect("the console runs");
+        let mut console = Command::new(env!("CARGO_BIN_EXE_posthaste"));
+        console.args(["console", "--socket"]).arg(self.dir.join("control")).args(["-c", command]);
+        let output = finish(console);
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
@@ -181,6 +179,57 @@ impl Drop for Server {
             }
         }
     }
+}
+
+/// Ends the test process if it is still there after a quarter of an hour: a test that hangs must fail, and say so, before
+/// whoever runs the tests loses patience with all of them.
+pub fn end_at_last() {
+    static GUARD: std::sync::Once = std::sync::Once::new();
+    GUARD.call_once(|| {
+        std::thread::spawn(|| {
+            std::thread::sleep(Duration::from_secs(900));
+            if !strain::soak() {
+                // Past the capture of a test's output.
+                let _ = writeln!(std::io::stderr(), "the tests of this file hang: ending them");
+                std::process::abort();
+            }
+        });
+    });
+}
+
+/// Runs a program to its end. Its output goes into files: a daemon that it leaves behind may hold a pipe open for ever, and
+/// whoever reads that pipe to its end waits as long.
+pub fn finish(mut command: Command) -> std::process::Output {
+    let [mut stdout, mut stderr] = [(); 2].map(|()| tempfile::tempfile().expect("a temporary file"));
+    command.stdin(Stdio::null());
+    command.stdout(stdout.try_clone().expect("a second handle"));
+    command.stderr(stderr.try_clone().expect("a second handle"));
+    let mut child = command.spawn().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let deadline = Instant::now() + 2 * PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("wait works") {
+            break Some(status);
+        }
+        if Instant::now() >= deadline {
+            let _ = child.kill();
+            let _ = child.wait();
+            break None;
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    };
+    let [stdout, stderr] = [&mut stdout, &mut stderr].map(|file| {
+        let mut text = Vec::new();
+        file.rewind().and_then(|()| file.read_to_end(&mut text)).expect("the output can be read");
+        text
+    });
+    let Some(status) = status else {
+        panic!("{command:?} did not end; it said: {} {}", lossy(&stdout), lossy(&stderr));
+    };
+    std::process::Output { status, stdout, stderr }
+}
+
+fn lossy(text: &[u8]) -> std::borrow::Cow<'_, str> {
+    String::from_utf8_lossy(text)
 }
 
 /// Polls until there is something. Used where only another process can tell.
@@ -443,11 +492,9 @@ pub fn server_tls() -> Arc<rustls::ServerConfig> {
 
 /// Runs the binary to its end.
 pub fn posthaste(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_posthaste"))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .expect("the binary runs")
+    let mut command = Command::new(env!("CARGO_BIN_EXE_posthaste"));
+    command.args(arguments);
+    finish(command)
 }
 
 /// Whether a regular expression matches; `ID` stands for a message id.

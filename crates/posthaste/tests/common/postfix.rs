@@ -2,7 +2,7 @@
 
 #![allow(dead_code)]
 
-use super::{PATIENCE, wait_for, write};
+use super::{PATIENCE, finish, wait_for, write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -26,6 +26,7 @@ pub fn available() -> bool {
 impl Postfix {
     /// `settings` are lines of main.cf, after those that every instance has.
     pub fn start(settings: &str) -> Postfix {
+        super::end_at_last();
         let dir = tempfile::Builder::new().prefix("postfix").tempdir().expect("a folder for Postfix");
         // The daemons run as `postfix` and must get in.
         std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o755)).expect("chmod");
@@ -69,7 +70,9 @@ impl Postfix {
     }
 
     fn command(&self, word: &str) -> std::process::Output {
-        Command::new("/usr/sbin/postfix").arg("-c").arg(self.conf()).arg(word).output().expect("postfix runs")
+        let mut command = Command::new("/usr/sbin/postfix");
+        command.arg("-c").arg(self.conf()).arg(word);
+        finish(command)
     }
 
     fn conf(&self) -> PathBuf {
@@ -85,9 +88,14 @@ impl Postfix {
     }
 }
 
+/// Not `postfix abort`, which talks to the very log service that it ends.
 impl Drop for Postfix {
     fn drop(&mut self) {
-        let _ = self.command("abort");
+        let pid = std::fs::read_to_string(self.dir.path().join("queue/pid/master.pid")).unwrap_or_default();
+        if let Ok(master) = pid.trim().parse().map(nix::unistd::Pid::from_raw) {
+            // The master leads its own process group: its daemons go with it.
+            let _ = nix::sys::signal::killpg(master, nix::sys::signal::Signal::SIGKILL);
+        }
         if std::thread::panicking() {
             eprintln!("--- Postfix\n{}", self.log());
         }
