@@ -14,6 +14,7 @@ use crate::transaction::Transaction;
 use crc32c::crc32c;
 use ph_message::DeliveryState;
 use std::sync::Arc;
+use std::time::Instant;
 use tokio::sync::oneshot;
 
 /// A small record of a batch.
@@ -134,12 +135,14 @@ pub fn settle(index: &mut Index, sealed: &mut Sealed, work: Work, base: u32) -> 
         contents.iter().map(|mark| index.add_content(place(mark.offset), mark.len, mark.large)).collect();
     match work.task {
         Task::Commit { entries, keys, reply } => {
+            let now = Instant::now();
             for ((mark, &key), (envelope, content)) in envelopes.iter().zip(&keys).zip(entries) {
                 let at = place(mark.offset);
                 index.settle(key, at, mark.len, slots[mark.content as usize]);
                 sealed.envelopes.push((at.at, key));
                 let stored = Stored { envelope, content, state: DeliveryState::default() };
-                index.cache.insert(key, Arc::new(stored), contents[mark.content as usize].sharers as usize);
+                let sharers = contents[mark.content as usize].sharers as usize;
+                index.cache.insert(key, Arc::new(stored), sharers, now);
             }
             Reply::Commit(reply, keys)
         }

@@ -99,8 +99,8 @@ pub fn check(options: &SpoolOptions) -> Result<CheckReport, SpoolError> {
     let mut messages = Vec::new();
     shared.index.lock().visit(0, usize::MAX, |_, found| messages.push(found.clone()));
     for found in messages {
-        let whole = shared.read_envelope(&found).is_ok()
-            && shared.read_record(found.content, found.content_len, Kind::Content, None).is_ok_and(|payload| {
+        let whole = shared.reader().envelope(&found).is_ok()
+            && shared.reader().record(found.content, found.content_len, Kind::Content, None).is_ok_and(|payload| {
                 ContentPrefix::parse(&payload, payload.len() as u32).is_some_and(|prefix| {
                     let body = options.io.open(&shared.large.path(prefix.large), crate::io::Open::Read);
                     prefix.large == 0 || body.and_then(|file| file.size()).is_ok_and(|size| size == prefix.body_len)

@@ -7,10 +7,11 @@
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, Flock, FlockArg, OFlag, fallocate};
 use nix::sys::uio::pwritev;
+use rustix::io::{ReadWriteFlags, preadv2};
 use std::any::Any;
 use std::fmt::Debug;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::Arc;
@@ -37,6 +38,10 @@ pub trait IoFile: Send + Sync + Debug {
     fn pwritev(&self, parts: &[IoSlice<'_>], offset: u64) -> io::Result<usize>;
     /// Reads up to `into.len()` octets; 0 at the end of the file.
     fn pread(&self, into: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// As `pread`, but only what the page cache has; an error where it has nothing, or cannot be asked.
+    fn pread_cached(&self, _into: &mut [u8], _offset: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
     fn fdatasync(&self) -> io::Result<()>;
     fn truncate(&self, len: u64) -> io::Result<()>;
     /// Reserves blocks, so that later writes below `len` cannot lack room; sets the length.
@@ -221,6 +226,10 @@ impl IoFile for DiskFile {
 
     fn pread(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.read_at(into, offset)
+    }
+
+    fn pread_cached(&self, into: &mut [u8], offset: u64) -> io::Result<usize> {
+        Ok(preadv2(&self.0, &mut [IoSliceMut::new(into)], offset, ReadWriteFlags::NOWAIT)?)
     }
 
     fn fdatasync(&self) -> io::Result<()> {

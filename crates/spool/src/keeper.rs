@@ -190,14 +190,14 @@ impl Keeper {
         }
         let mut summary = Vec::new();
         for (found, content_seq, large) in found {
-            let envelope = match self.shared.read_envelope(&found) {
+            let envelope = match self.shared.reader().envelope(&found) {
                 Ok(envelope) => envelope,
                 // Gone or moved meanwhile. Where it is damaged no index is written, and the next start scans.
                 Err(error) if self.shared.index.lock().is_at_place(&found) => return Err(error),
                 Err(_) => continue,
             };
             let state_here = found.state.segment == sealed.number;
-            let state = match self.shared.read_state(&found) {
+            let state = match self.shared.reader().state(&found) {
                 Ok(state) if state_here => state,
                 Err(error @ SpoolError::Io { .. }) if state_here => return Err(error),
                 _ => DeliveryState::default(),
@@ -217,7 +217,7 @@ impl Keeper {
             });
         }
         for found in states {
-            let state = self.shared.read_state(&found);
+            let state = self.shared.reader().state(&found);
             if let Err(error @ SpoolError::Io { .. }) = state {
                 return Err(error);
             }
@@ -375,7 +375,7 @@ impl Keeper {
             whole &= self.move_group(&group)?;
         }
         for (key, found) in states {
-            if let Ok(state) = self.shared.read_state(&found) {
+            if let Ok(state) = self.shared.reader().state(&found) {
                 let mut index = self.shared.index.lock();
                 if index.is_at(key, found.id, found.envelope) && !index.pending.contains_key(&key) {
                     index.update(key, state);
@@ -401,7 +401,7 @@ impl Keeper {
             let index = self.shared.index.lock();
             if group.iter().all(|(_, found)| index.is_at_place(found)) { Err(error) } else { Ok(false) }
         };
-        let payload = match self.shared.read_record(first.content, first.content_len, Kind::Content, None) {
+        let payload = match self.shared.reader().record(first.content, first.content_len, Kind::Content, None) {
             Ok(payload) => payload,
             Err(error) => return changed(error),
         };
@@ -411,11 +411,11 @@ impl Keeper {
         let mut messages = Vec::with_capacity(group.len());
         let mut expect = Vec::with_capacity(group.len());
         for (key, found) in group {
-            let envelope = match self.shared.read_envelope(found) {
+            let envelope = match self.shared.reader().envelope(found) {
                 Ok(envelope) => envelope,
                 Err(error) => return changed(error),
             };
-            let state = match self.shared.read_state(found) {
+            let state = match self.shared.reader().state(found) {
                 Ok(state) => (found.state.segment != 0).then_some(state),
                 // Damaged: the message is worth more than its state. Where it only moved, the committer will see.
                 Err(SpoolError::Corrupt { .. }) => None,

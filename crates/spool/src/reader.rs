@@ -18,13 +18,30 @@ use std::sync::atomic::Ordering::Relaxed;
 /// How often a message may move while it is read.
 const TRIES_MAX: usize = 8;
 
+/// Reads records.
+pub struct Reader<'a> {
+    shared: &'a Arc<Shared>,
+    /// Whether to wait for the disk. One that does not wait takes what the page cache has, and fails otherwise.
+    waits: bool,
+}
+
 impl Shared {
+    pub fn reader(self: &Arc<Shared>) -> Reader<'_> {
+        Reader { shared: self, waits: true }
+    }
+
+    /// One message, if no disk must be waited for: for callers on a thread of the runtime.
+    pub fn read_cached(self: &Arc<Shared>, key: u32) -> Option<Stored> {
+        let found = self.index.lock().find(key)?;
+        Reader { shared: self, waits: false }.found(&found, false).ok()
+    }
+
     /// One message from the disk.
     pub fn read_stored(self: &Arc<Shared>, key: u32) -> Result<Stored, SpoolError> {
         let mut failure = SpoolError::NotFound;
         for _ in 0..TRIES_MAX {
             let found = self.index.lock().find(key).ok_or(SpoolError::NotFound)?;
-            match self.read_found(&found, false) {
+            match self.reader().found(&found, false) {
                 Ok(stored) => return Ok(stored),
                 Err(error) => failure = error,
             }
@@ -35,7 +52,7 @@ impl Shared {
             });
             if same {
                 // A damaged state costs an attempt too many, not the message.
-                match self.read_found(&found, true) {
+                match self.reader().found(&found, true) {
                     Ok(stored) if matches!(failure, SpoolError::Corrupt { .. }) => return Ok(stored),
                     _ => break,
                 }
@@ -46,78 +63,6 @@ impl Shared {
             *quarantined = self.set_aside(file, *offset);
         }
         Err(failure)
-    }
-
-    fn read_found(self: &Arc<Shared>, found: &Found, lenient: bool) -> Result<Stored, SpoolError> {
-        let envelope = self.read_envelope(found)?;
-        let payload = self.read_record(found.content, found.content_len, Kind::Content, None)?;
-        let prefix = ContentPrefix::parse(&payload, payload.len() as u32).ok_or_else(|| self.corrupt(found.content))?;
-        let head_from = CONTENT_PREFIX as usize;
-        let body_from = head_from + prefix.head_len as usize;
-        let body = match prefix.large {
-            0 => Body::Memory(payload.slice(body_from..)),
-            number => match self.large.open(number, prefix.body_len) {
-                Ok(body) => Body::External(Arc::new(body)),
-                // Whatever took it away, it does not come back: the message is damaged.
-                Err(SpoolError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
-                    return Err(self.corrupt(found.content));
-                }
-                Err(error) => return Err(error),
-            },
-        };
-        let content = Content::new(payload.slice(head_from..body_from), body);
-        let state = match &found.pending {
-            Some(state) => state.clone(),
-            None => match self.read_state(found) {
-                Err(SpoolError::Corrupt { .. }) if lenient => DeliveryState::default(),
-                other => other?,
-            },
-        };
-        Ok(Stored { envelope: Arc::new(envelope), content, state })
-    }
-
-    pub fn read_envelope(&self, found: &Found) -> Result<Envelope, SpoolError> {
-        let payload = self.read_record(found.envelope, found.envelope_len, Kind::Envelope, Some(found.id))?;
-        payload
-            .get(ENVELOPE_PREFIX as usize..)
-            .and_then(|bytes| Envelope::decode(bytes).ok())
-            .ok_or_else(|| self.corrupt(found.envelope))
-    }
-
-    /// The state on the disk; the first one when none was written.
-    pub fn read_state(&self, found: &Found) -> Result<DeliveryState, SpoolError> {
-        if found.state.segment == 0 {
-            return Ok(DeliveryState::default());
-        }
-        let file = self.file_of(found.state.segment)?;
-        let mut head = [0; HEAD as usize];
-        let failed = |error| SpoolError::io("read", &self.pool.path(found.state.segment), error);
-        read_up_to(&*file.0, &mut head, u64::from(found.state.at)).map_err(failed)?;
-        const STATE_LEN_MAX: u64 = 4096;
-        let total = Head::parse(&head).map(|head| head.total()).filter(|&total| total < STATE_LEN_MAX);
-        let total = total.ok_or_else(|| self.corrupt(found.state))?;
-        let payload = self.read_record(found.state, total as u32, Kind::State, Some(found.id))?;
-        DeliveryState::decode(&payload).map_err(|_| self.corrupt(found.state))
-    }
-
-    /// The payload of the record at `place`, `len` octets with header and padding.
-    pub fn read_record(&self, place: Place, len: u32, kind: Kind, id: Option<u64>) -> Result<Bytes, SpoolError> {
-        let (file, epoch) = self.file_of(place.segment)?;
-        let mut record = vec![0; len as usize];
-        // A file that ends early is noticed by the checksum, unless only padding is missing.
-        read_up_to(&*file, &mut record, u64::from(place.at))
-            .map_err(|error| SpoolError::io("read", &self.pool.path(place.segment), error))?;
-        let head = Head::parse(&record).filter(|head| {
-            head.kind == kind
-                && head.epoch == epoch
-                && id.is_none_or(|id| id == head.id)
-                && head.total() == u64::from(len)
-        });
-        let end = head.map_or(0, |head| (HEAD + head.len) as usize);
-        if end == 0 || !is_valid(&record[..end], place.at) {
-            return Err(self.corrupt(place));
-        }
-        Ok(Bytes::from(record).slice(HEAD as usize..end))
     }
 
     /// A segment's file, kept open for the next reader, and the epoch of its life.
@@ -166,6 +111,100 @@ impl Shared {
         let path = self.quarantine.join(quarantine_name(file, offset));
         write_file(io, &path, self.options.mode, &bytes).ok()?;
         Some(path)
+    }
+}
+
+impl Reader<'_> {
+    fn found(&self, found: &Found, lenient: bool) -> Result<Stored, SpoolError> {
+        let envelope = self.envelope(found)?;
+        let payload = self.record(found.content, found.content_len, Kind::Content, None)?;
+        let prefix =
+            ContentPrefix::parse(&payload, payload.len() as u32).ok_or_else(|| self.shared.corrupt(found.content))?;
+        let head_from = CONTENT_PREFIX as usize;
+        let body_from = head_from + prefix.head_len as usize;
+        let body = match prefix.large {
+            0 => Body::Memory(payload.slice(body_from..)),
+            _ if !self.waits => return Err(SpoolError::NotFound), // it would be opened
+            number => match self.shared.large.open(number, prefix.body_len) {
+                Ok(body) => Body::External(Arc::new(body)),
+                // Whatever took it away, it does not come back: the message is damaged.
+                Err(SpoolError::Io { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(self.shared.corrupt(found.content));
+                }
+                Err(error) => return Err(error),
+            },
+        };
+        let content = Content::new(payload.slice(head_from..body_from), body);
+        let state = match &found.pending {
+            Some(state) => state.clone(),
+            None => match self.state(found) {
+                Err(SpoolError::Corrupt { .. }) if lenient => DeliveryState::default(),
+                other => other?,
+            },
+        };
+        Ok(Stored { envelope: Arc::new(envelope), content, state })
+    }
+
+    pub fn envelope(&self, found: &Found) -> Result<Envelope, SpoolError> {
+        let payload = self.record(found.envelope, found.envelope_len, Kind::Envelope, Some(found.id))?;
+        payload
+            .get(ENVELOPE_PREFIX as usize..)
+            .and_then(|bytes| Envelope::decode(bytes).ok())
+            .ok_or_else(|| self.shared.corrupt(found.envelope))
+    }
+
+    /// The state on the disk; the first one when none was written.
+    pub fn state(&self, found: &Found) -> Result<DeliveryState, SpoolError> {
+        if found.state.segment == 0 {
+            return Ok(DeliveryState::default());
+        }
+        let file = self.file_of(found.state.segment)?;
+        let mut head = [0; HEAD as usize];
+        let failed = |error| SpoolError::io("read", &self.shared.pool.path(found.state.segment), error);
+        self.fill(&*file.0, &mut head, found.state.at).map_err(failed)?;
+        const STATE_LEN_MAX: u64 = 4096;
+        let total = Head::parse(&head).map(|head| head.total()).filter(|&total| total < STATE_LEN_MAX);
+        let total = total.ok_or_else(|| self.shared.corrupt(found.state))?;
+        let payload = self.record(found.state, total as u32, Kind::State, Some(found.id))?;
+        DeliveryState::decode(&payload).map_err(|_| self.shared.corrupt(found.state))
+    }
+
+    /// The payload of the record at `place`, `len` octets with header and padding.
+    pub fn record(&self, place: Place, len: u32, kind: Kind, id: Option<u64>) -> Result<Bytes, SpoolError> {
+        let (file, epoch) = self.file_of(place.segment)?;
+        let mut record = vec![0; len as usize];
+        // A file that ends early is noticed by the checksum, unless only padding is missing.
+        self.fill(&*file, &mut record, place.at)
+            .map_err(|error| SpoolError::io("read", &self.shared.pool.path(place.segment), error))?;
+        let head = Head::parse(&record).filter(|head| {
+            head.kind == kind
+                && head.epoch == epoch
+                && id.is_none_or(|id| id == head.id)
+                && head.total() == u64::from(len)
+        });
+        let end = head.map_or(0, |head| (HEAD + head.len) as usize);
+        if end == 0 || !is_valid(&record[..end], place.at) {
+            return Err(self.shared.corrupt(place));
+        }
+        Ok(Bytes::from(record).slice(HEAD as usize..end))
+    }
+
+    /// Reads as far as the file reaches.
+    fn fill(&self, file: &dyn IoFile, into: &mut [u8], at: u32) -> std::io::Result<()> {
+        if self.waits {
+            return read_up_to(file, into, u64::from(at)).map(drop);
+        }
+        let read = file.pread_cached(into, u64::from(at))?;
+        if read < into.len() { Err(std::io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+    }
+
+    fn file_of(&self, number: u32) -> Result<(Arc<dyn IoFile>, u64), SpoolError> {
+        if self.waits {
+            return self.shared.file_of(number);
+        }
+        let index = self.shared.index.lock();
+        let segment = index.segment(number).ok_or(SpoolError::NotFound)?;
+        segment.file.clone().map(|file| (file, segment.epoch)).ok_or(SpoolError::NotFound)
     }
 }
 

@@ -80,6 +80,9 @@ impl Spool {
             return Ok(Arc::clone(stored));
         }
         self.shared.counters.cache_misses.fetch_add(1, Relaxed);
+        if let Some(stored) = self.shared.read_cached(key.0) {
+            return Ok(Arc::new(stored));
+        }
         let shared = Arc::clone(&self.shared);
         let read = tokio::task::spawn_blocking(move || shared.read_stored(key.0)).await;
         Ok(Arc::new(read.unwrap_or(Err(SpoolError::Closed))?))
