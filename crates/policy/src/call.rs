@@ -163,7 +163,7 @@ where
         // The state is ours until the turn ends: nothing else runs in it between `enter` and `leave`.
         let (poll, stopped) = lua.exec_raw_lua(|_| {
             let before = host.enter(this.frame);
-            let started = this.start.take().map(|start| start(lua));
+            let started = this.start.take().map(|start| host.unlimited(lua, || start(lua)));
             let poll = match (started, &mut this.running) {
                 (Some(Ok(future)), running) => Pin::new(running.insert(future)).poll(context),
                 (Some(Err(error)), _) => Poll::Ready(Err(error)),

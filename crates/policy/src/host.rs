@@ -287,6 +287,19 @@ impl Host {
         self.collect_at.store((self.settings.memory_limit / 4 * 3).max(used / 10 * 11), Ordering::Relaxed);
     }
 
+    /// Runs `make`, which makes some values for Lua and calls nothing of Lua, without the memory limit: under a limit each value costs
+    /// a protected call, twice as much as the value itself. Only far below the limit; what one function makes may go beyond it,
+    /// and then the policy's next allocation fails. The caller holds the state.
+    pub(crate) fn unlimited<T>(&self, lua: &Lua, make: impl FnOnce() -> T) -> T {
+        let _back = self.is_roomy(lua).then(|| Limit::lift(lua, self.settings.memory_limit));
+        make()
+    }
+
+    /// Whether the memory limit is far off.
+    pub(crate) fn is_roomy(&self, lua: &Lua) -> bool {
+        lua.used_memory() < self.settings.memory_limit / 4 * 3
+    }
+
     /// `_TLS` of the running frame: the session's, or a table of the frame's own.
     pub(crate) fn frame_tls(&self, lua: &Lua) -> mlua::Result<Table> {
         let Some(frame) = self.frame() else { return lua.create_table() };
@@ -402,5 +415,25 @@ impl Host {
             drop(noted);
             self.warn(text);
         }
+    }
+}
+
+/// Puts the memory limit back, also after a panic.
+struct Limit<'a> {
+    lua: &'a Lua,
+    limit: usize,
+}
+
+impl<'a> Limit<'a> {
+    fn lift(lua: &'a Lua, limit: usize) -> Limit<'a> {
+        // Fails only for states that mlua did not make.
+        let _ = lua.set_memory_limit(0);
+        Limit { lua, limit }
+    }
+}
+
+impl Drop for Limit<'_> {
+    fn drop(&mut self) {
+        let _ = self.lua.set_memory_limit(self.limit);
     }
 }

@@ -120,16 +120,21 @@ impl IntoLua for Out {
     fn into_lua(self, lua: &Lua) -> mlua::Result<Value> {
         match self {
             Out::Value(value) => Ok(value),
-            Out::Bytes(bytes) => Ok(Value::String(lua.create_string(bytes)?)),
+            Out::Bytes(bytes, _) => Ok(Value::String(lua.create_string(bytes)?)),
         }
     }
 
     unsafe fn push_into_stack(self, lua: &RawLua) -> mlua::Result<()> {
-        // SAFETY: mlua calls this with room on the stack for one value, and each way pushes one.
+        // SAFETY: mlua calls this with room on the stack for one value, and each way pushes one. The text that is pushed without
+        // protection is small, and the limit, which alone could make that fail, is far off.
         unsafe {
             match self {
                 Out::Value(value) => value.push_into_stack(lua),
-                Out::Bytes(bytes) => match std::str::from_utf8(&bytes) {
+                Out::Bytes(bytes, true) if bytes.len() < 64 << 10 => {
+                    ffi::lua_pushlstring(lua.state(), bytes.as_ptr().cast(), bytes.len());
+                    Ok(())
+                }
+                Out::Bytes(bytes, _) => match std::str::from_utf8(&bytes) {
                     Ok(text) => text.push_into_stack(lua),
                     Err(_) => lua.push(mlua::BString::from(&*bytes)),
                 },

@@ -260,12 +260,12 @@ impl Ret {
         Ret::One(Value::Integer(i64::from(flag)))
     }
 
-    /// The one value of a function that is declared with one.
-    pub(crate) fn into_one(self) -> Out {
+    /// The one value of a function that is declared with one. `roomy`: the memory limit is far off.
+    pub(crate) fn into_one(self, roomy: bool) -> Out {
         match self {
             Ret::None => Out::Value(Value::Nil),
             Ret::One(value) | Ret::Two(value, _) => Out::Value(value),
-            Ret::Bytes(bytes) => Out::Bytes(bytes),
+            Ret::Bytes(bytes) => Out::Bytes(bytes, roomy),
             Ret::Many(values) => Out::Value(values.into_iter().next().unwrap_or_default()),
         }
     }
@@ -284,7 +284,8 @@ impl Ret {
 /// One returned value on its way to Lua's stack.
 pub(crate) enum Out {
     Value(Value),
-    Bytes(Bytes),
+    /// With `Host::is_roomy`.
+    Bytes(Bytes, bool),
 }
 
 /// Why a function raises.

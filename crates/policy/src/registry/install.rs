@@ -123,7 +123,7 @@ fn plain_function(
     match (few, function.returns.len() <= 1) {
         (true, true) => lua.create_function(move |lua, (a, b, c, d): (Arg, Arg, Arg, Arg)| {
             let args = Args::few(function, Object::None, [a, b, c, d]);
-            Ok(invoke_sync(lua, &host, function, call, args)?.into_one())
+            Ok(invoke_sync(lua, &host, function, call, args)?.into_one(host.is_roomy(lua)))
         }),
         (true, false) => lua.create_function(move |lua, (a, b, c, d): (Arg, Arg, Arg, Arg)| {
             let args = Args::few(function, Object::None, [a, b, c, d]);
@@ -150,7 +150,7 @@ where
     match (few, function.returns.len() <= 1) {
         (true, true) => lua.create_function(move |lua, (object, a, b, c): (Receiver<T>, Arg, Arg, Arg)| {
             let args = Args::few(function, object.object, [a, b, c, Arg::Nil]);
-            Ok(invoke_sync(lua, &host, function, call, args)?.into_one())
+            Ok(invoke_sync(lua, &host, function, call, args)?.into_one(host.is_roomy(lua)))
         }),
         (true, false) => lua.create_function(move |lua, (object, a, b, c): (Receiver<T>, Arg, Arg, Arg)| {
             let args = Args::few(function, object.object, [a, b, c, Arg::Nil]);
@@ -174,7 +174,7 @@ pub(crate) fn invoke_sync(
     let ready = check(host, lua, function, &args);
     let outcome = ready.and_then(|()| {
         let ctx = Ctx { lua: Cow::Borrowed(lua), host: Cow::Borrowed(host), function };
-        call(&ctx, &args)
+        host.unlimited(lua, || call(&ctx, &args))
     });
     finish(lua, outcome, 1)
 }
