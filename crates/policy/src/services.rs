@@ -5,7 +5,7 @@
 
 use futures_util::future::BoxFuture;
 use ph_eventlog::Clock;
-use ph_message::{Content, Envelope, Id, IdSource, Time};
+use ph_message::{Content, Envelope, Id, IdSource, Mailbox, Time};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -73,8 +73,14 @@ pub trait Routes: Send + Sync {
 
 /// New mail made by a policy.
 pub trait Inject: Send + Sync {
-    /// Takes the message through the path of internal mail; returns once it is durable.
-    fn inject(&self, envelope: Envelope, content: Content) -> BoxFuture<'static, Result<Id, String>>;
+    /// Takes one message for each of `recipients` through the path of internal mail; returns once all of them are durable, or none
+    /// was taken. `envelope` gives sender, contexts, binding and generation; ids, recipients and times are made.
+    fn inject(
+        &self,
+        envelope: Envelope,
+        content: Content,
+        recipients: Vec<Mailbox>,
+    ) -> BoxFuture<'static, Result<Vec<Id>, String>>;
 }
 
 /// Options that functions read at run time.
@@ -119,7 +125,7 @@ impl Routes for NoEngine {
 }
 
 impl Inject for NoEngine {
-    fn inject(&self, _: Envelope, _: Content) -> BoxFuture<'static, Result<Id, String>> {
+    fn inject(&self, _: Envelope, _: Content, _: Vec<Mailbox>) -> BoxFuture<'static, Result<Vec<Id>, String>> {
         Box::pin(async { Err("nothing takes mail here".to_owned()) })
     }
 }

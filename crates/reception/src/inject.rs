@@ -1,17 +1,28 @@
 //! Mail that no connection brought: DSNs and what policies make. It takes the same way as a recipient of an SMTP message
 //! from step 13 on, without session and verdict, and is on stable storage before the caller goes on.
 
+use crate::context;
 use crate::recipient;
 use crate::services::Reception;
 use crate::trace;
+use ph_eventlog::{Phase, Rejection};
 use ph_message::header_check::{self, Rules};
-use ph_message::{Content, Envelope, Id, Mailbox, Protocol};
+use ph_message::{Content, Context, Envelope, Id, Mailbox, Protocol};
 use ph_policy::{HookCall, Message};
 use ph_smtp::Reply;
 use std::sync::Arc;
 
 /// Beyond this generation a message that a hook made may make no further ones: a forgotten guard must not fill the disk.
 pub const GENERATION_MAX: u8 = 20;
+
+/// Who made the mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Maker {
+    /// Reports: a hook that fails does not stop them.
+    Engine,
+    /// A function of the API: a hook that fails refuses all of it, and the function says so.
+    Policy,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum InjectError {
@@ -32,11 +43,12 @@ impl Reception {
     /// generation and binding; ids, recipient and time are set here. All are stored in one transaction, or none.
     pub async fn inject(
         self: &Arc<Self>,
+        maker: Maker,
         like: Envelope,
         content: Content,
         recipients: &[Mailbox],
     ) -> Result<Vec<Id>, InjectError> {
-        if like.generation >= GENERATION_MAX {
+        if maker == Maker::Policy && like.generation > GENERATION_MAX {
             return Err(InjectError::Loop);
         }
         if content.size() == 0 {
@@ -52,6 +64,13 @@ impl Reception {
         let mut messages = Vec::with_capacity(recipients.len());
         for (at, recipient) in recipients.iter().enumerate() {
             let id = if at == 0 { batch_id } else { self.ids.next(now) };
+            let mut mess_context = like.mess_context.clone();
+            if maker == Maker::Policy {
+                let mut own = Context::clone(&mess_context);
+                own.set("rcptto_string", format!("RCPT TO:<{recipient}>"));
+                context::name_recipient(&mut own, recipient);
+                mess_context = Arc::new(own);
+            }
             let envelope = Envelope {
                 id,
                 batch_id,
@@ -61,6 +80,7 @@ impl Reception {
                 protocol: Protocol::Internal,
                 peer: None,
                 listener: None,
+                mess_context,
                 ..like.clone()
             };
             let message = Message::new(envelope, Some(content.clone()));
@@ -69,22 +89,41 @@ impl Reception {
                 HookCall::CorePostMsgEachRcpt { message: &message, session: None },
             ];
             for call in hooks {
-                if generation.policy.has(call.hook()) {
-                    // The policy host has logged an error of its own; engine-made mail goes on.
-                    let _ = generation.policy.call(&call).await;
+                if generation.policy.has(call.hook())
+                    && let Err(error) = generation.policy.call(&call).await
+                    && maker == Maker::Policy
+                {
+                    let (code, text) = error.reply(&generation.hostname);
+                    return Err(InjectError::Refused(format!("{code} {text}")));
                 }
             }
             let refused = |reply: Reply| InjectError::Refused(format!("{} {}", reply.code, reply.text));
             recipient::bind(&generation, &message).await.map_err(refused)?;
             recipient::finally(&generation, &message, None).await.map_err(refused)?;
             let dropped = message.state.lock().discarded.take();
-            if dropped.is_none() {
-                messages.push(message);
+            match dropped {
+                Some(reason) => self.log_discard(&message, &reason),
+                None => messages.push(message),
             }
         }
         let ids = messages.iter().map(|message| message.state.lock().envelope.id).collect();
         recipient::store(self, &generation, &messages, None).await?;
         Ok(ids)
+    }
+
+    /// The record of a message that a hook threw away.
+    fn log_discard(&self, message: &Message, reason: &str) {
+        let state = message.state.lock();
+        self.log.rejection(&Rejection {
+            now: self.clock.now(),
+            phase: Phase::AsyncBodyResponse,
+            code: 550,
+            module: "scriptlet",
+            conn_context: Some(&state.envelope.conn_context),
+            mess_context: Some(&state.envelope.mess_context),
+            text: reason.strip_prefix("550 ").unwrap_or(reason),
+            ..Rejection::NONE
+        });
     }
 
     /// The trace header of internal mail, and the fields that every message must have.

@@ -20,7 +20,7 @@ mod tls;
 mod trace;
 mod users;
 
-pub use inject::{GENERATION_MAX, InjectError};
+pub use inject::{GENERATION_MAX, InjectError, Maker};
 pub use listener::{Bound, ListenError, Listeners, bind};
 pub use scope::Place;
 pub use services::{Bouncer, Generation, Parts, Reception};

@@ -6,9 +6,10 @@
 use crate::registry::{
     ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Type, bytes_of, optional, param, returns, type_name,
 };
+use bytes::Bytes;
 use mlua::{Table, Value};
 use parking_lot::Mutex;
-use pcre2::bytes::{Regex, RegexBuilder};
+use pcre2::bytes::{CaptureLocations, Regex, RegexBuilder};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
@@ -168,38 +169,100 @@ fn problem(error: &pcre2::Error) -> Problem {
 }
 
 /// The spans of one match.
-type Spans = Vec<Option<(usize, usize)>>;
+pub(crate) type Spans = Vec<Option<(usize, usize)>>;
 
 /// The first match at or after `from`.
-fn search(regex: &Regex, subject: &[u8], from: usize) -> Result<Option<Spans>, Problem> {
+pub(crate) fn search(regex: &Regex, subject: &[u8], from: usize) -> Result<Option<Spans>, Problem> {
     let mut locations = regex.capture_locations();
     match regex.captures_read_at(&mut locations, subject, from) {
         Ok(None) => Ok(None),
-        Ok(Some(_)) => Ok(Some((0..locations.len()).map(|group| locations.get(group)).collect())),
+        Ok(Some(_)) => Ok(Some(spans_of(&locations))),
         Err(error) => Err(problem(&error)),
     }
 }
 
-/// Every match, at most `limit`; after an empty one the search goes on one character later.
-fn search_all(regex: &Regex, subject: &[u8], limit: usize) -> Result<Vec<Spans>, Problem> {
-    let mut all = Vec::new();
-    let mut from = 0;
-    let mut last_end = None;
-    while from <= subject.len() && all.len() < limit {
-        let Some(found) = search(regex, subject, from)? else { break };
-        let (start, end) = found[0].unwrap_or((subject.len(), subject.len()));
-        if start == end {
-            from = next_character(subject, end);
-            if last_end == Some(end) {
-                continue; // An empty match right after a match is none of its own.
+fn spans_of(locations: &CaptureLocations) -> Spans {
+    (0..locations.len()).map(|group| locations.get(group)).collect()
+}
+
+/// The matches in order; after an empty one the search goes on one character later. What a match takes is reused for the next.
+struct Matches<'a> {
+    regex: &'a Regex,
+    subject: &'a [u8],
+    locations: CaptureLocations,
+    from: usize,
+    last_end: Option<usize>,
+}
+
+impl<'a> Matches<'a> {
+    fn new(regex: &'a Regex, subject: &'a [u8]) -> Matches<'a> {
+        Matches { regex, subject, locations: regex.capture_locations(), from: 0, last_end: None }
+    }
+
+    /// Moves on to the next match, and gives its place; its groups are in `locations`.
+    fn next(&mut self) -> Result<Option<(usize, usize)>, Problem> {
+        while self.from <= self.subject.len() {
+            let found = self.regex.captures_read_at(&mut self.locations, self.subject, self.from);
+            if found.map_err(|error| problem(&error))?.is_none() {
+                break;
             }
-        } else {
-            from = end;
+            let (start, end) = self.locations.get(0).unwrap_or((self.subject.len(), self.subject.len()));
+            if start == end {
+                self.from = next_character(self.subject, end);
+                if self.last_end == Some(end) {
+                    continue; // An empty match right after a match is none of its own.
+                }
+            } else {
+                self.from = end;
+            }
+            self.last_end = Some(end);
+            return Ok(Some((start, end)));
         }
-        last_end = Some(end);
-        all.push(found);
+        self.from = self.subject.len() + 1;
+        Ok(None)
+    }
+}
+
+/// Every match, at most `limit`.
+pub(crate) fn search_all(regex: &Regex, subject: &[u8], limit: usize) -> Result<Vec<Spans>, Problem> {
+    let mut matches = Matches::new(regex, subject);
+    let mut all = Vec::new();
+    while all.len() < limit && matches.next()?.is_some() {
+        all.push(spans_of(&matches.locations));
     }
     Ok(all)
+}
+
+/// The subject with at most `limit` matches replaced by `template`; `None` where nothing matches. Nothing but the result is held,
+/// however many matches there are.
+pub(crate) fn substitute(
+    regex: &Regex,
+    subject: &[u8],
+    template: &[u8],
+    limit: usize,
+) -> Result<Option<Vec<u8>>, Problem> {
+    let mut matches = Matches::new(regex, subject);
+    let mut out = Vec::new();
+    let (mut at, mut count) = (0, 0);
+    while count < limit
+        && let Some((start, end)) = matches.next()?
+    {
+        if count == 0 {
+            out.reserve(subject.len());
+        }
+        count += 1;
+        out.extend_from_slice(&subject[at..start]);
+        expand(&mut out, template, regex, subject, |group| matches.locations.get(group));
+        if out.len() > RESULT_SIZE_MAX {
+            return Err(Problem { text: format!("the result is larger than {RESULT_SIZE_MAX} octets"), number: 0 });
+        }
+        at = end;
+    }
+    if count == 0 {
+        return Ok(None);
+    }
+    out.extend_from_slice(&subject[at..]);
+    Ok(Some(out))
 }
 
 fn next_character(subject: &[u8], at: usize) -> usize {
@@ -208,7 +271,7 @@ fn next_character(subject: &[u8], at: usize) -> usize {
 }
 
 /// Runs a search, for a big subject on another thread.
-async fn run<R: Send + 'static>(
+pub(crate) async fn run<R: Send + 'static>(
     size: usize,
     work: impl FnOnce() -> Result<R, Problem> + Send + 'static,
 ) -> Result<R, Problem> {
@@ -220,7 +283,7 @@ async fn run<R: Send + 'static>(
 }
 
 /// `nil, text, number`.
-fn failed(ctx: &Ctx<'_>, problem: &Problem) -> Result<Ret, ApiError> {
+pub(crate) fn failed(ctx: &Ctx<'_>, problem: &Problem) -> Result<Ret, ApiError> {
     Ok(Ret::Many(vec![Value::Nil, ctx.bytes(problem.text.as_bytes())?, Value::Integer(problem.number)]))
 }
 
@@ -280,6 +343,20 @@ async fn replace(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         Ok(regex) => regex,
         Err(problem) => return failed(&ctx, &problem),
     };
+    let function = match replacement {
+        Err(function) => function,
+        Ok(template) => {
+            let size = subject.len();
+            let work = move || match substitute(&regex, &subject, &template, limit)? {
+                Some(result) => Ok(Bytes::from(result)),
+                None => Ok(Bytes::from(Arc::unwrap_or_clone(subject))),
+            };
+            return match run(size, work).await {
+                Ok(result) => Ok(Ret::Bytes(result)),
+                Err(problem) => failed(&ctx, &problem),
+            };
+        }
+    };
     let work = {
         let (regex, subject) = (regex.clone(), subject.clone());
         move || search_all(&regex, &subject, limit)
@@ -293,20 +370,13 @@ async fn replace(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
     for spans in &matches {
         let (start, end) = spans[0].unwrap_or((at, at));
         out.extend_from_slice(&subject[at..start]);
-        match &replacement {
-            Ok(template) => expand(&mut out, template, &regex, &subject, spans),
-            Err(function) => {
-                let table = match_table(&ctx, &regex, &subject, spans)?;
-                match function.call_async::<Value>(table).await? {
-                    Value::Nil | Value::Boolean(false) => out.extend_from_slice(&subject[start..end]),
-                    value @ (Value::String(_) | Value::Integer(_) | Value::Number(_)) => {
-                        out.extend_from_slice(&bytes_of(&value).unwrap_or_default());
-                    }
-                    other => {
-                        return Err(ApiError::Raise(format!("invalid replacement value (a {})", type_name(&other))));
-                    }
-                }
+        let table = match_table(&ctx, &regex, &subject, spans)?;
+        match function.call_async::<Value>(table).await? {
+            Value::Nil | Value::Boolean(false) => out.extend_from_slice(&subject[start..end]),
+            value @ (Value::String(_) | Value::Integer(_) | Value::Number(_)) => {
+                out.extend_from_slice(&bytes_of(&value).unwrap_or_default());
             }
+            other => return Err(ApiError::Raise(format!("invalid replacement value (a {})", type_name(&other)))),
         }
         if out.len() > RESULT_SIZE_MAX {
             return Err(ctx.raise(format_args!("the result is larger than {RESULT_SIZE_MAX} octets")));
@@ -318,12 +388,18 @@ async fn replace(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
 }
 
 /// A replacement string: `$1 ${1} ${name} \1`; `\\` and `\$` are literal; any other lone `$` or `\` vanishes.
-fn expand(out: &mut Vec<u8>, template: &[u8], regex: &Regex, subject: &[u8], spans: &Spans) {
+fn expand(
+    out: &mut Vec<u8>,
+    template: &[u8],
+    regex: &Regex,
+    subject: &[u8],
+    span: impl Fn(usize) -> Option<(usize, usize)>,
+) {
     let number = |text: &[u8]| std::str::from_utf8(text).ok().and_then(|text| text.parse::<usize>().ok());
     let named =
         |name: &[u8]| regex.capture_names().iter().position(|known| known.as_deref().map(str::as_bytes) == Some(name));
     let put = |out: &mut Vec<u8>, group: Option<usize>| {
-        if let Some((start, end)) = group.and_then(|group| spans.get(group).copied().flatten()) {
+        if let Some((start, end)) = group.and_then(&span) {
             out.extend_from_slice(&subject[start..end]);
         }
     };

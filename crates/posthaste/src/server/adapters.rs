@@ -9,10 +9,10 @@ use futures_util::future::BoxFuture;
 use ph_config::{BindingDecl, Config, options as opt};
 use ph_delivery::DeliveryHandle;
 use ph_eventlog::{Clock, EventLog, Level, Subsystem};
-use ph_message::{Content, Envelope, Id, IdSource};
+use ph_message::{Content, Envelope, Id, IdSource, Mailbox};
 use ph_policy::{Hook, Inject, Log, LogLevel, Message, Options, Policy, Routes, Services, SessionCounts};
 use ph_queue::{Queue, QueueRef};
-use ph_reception::{Generation, InjectError, Reception, Sessions};
+use ph_reception::{Generation, InjectError, Maker, Reception, Sessions};
 use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
@@ -147,13 +147,20 @@ fn random_below(end: u64) -> u64 {
 struct Injector(ReceptionCell);
 
 impl Inject for Injector {
-    fn inject(&self, envelope: Envelope, content: Content) -> BoxFuture<'static, Result<Id, String>> {
+    /// On a task of its own: a hook that is given up while its mail is being stored leaves nothing half done.
+    fn inject(
+        &self,
+        envelope: Envelope,
+        content: Content,
+        recipients: Vec<Mailbox>,
+    ) -> BoxFuture<'static, Result<Vec<Id>, String>> {
         let reception = self.0.get();
         async move {
             let reception = reception.ok_or("the server is starting")?;
-            let recipient = envelope.recipient.clone();
-            let ids = reception.inject(envelope, content, &[recipient]).await.map_err(|error| error.to_string())?;
-            ids.first().copied().ok_or_else(|| "discarded by policy".to_owned())
+            let task =
+                tokio::spawn(async move { reception.inject(Maker::Policy, envelope, content, &recipients).await });
+            let ids = task.await.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+            if ids.is_empty() { Err("discarded by policy".to_owned()) } else { Ok(ids) }
         }
         .boxed()
     }
@@ -194,7 +201,7 @@ impl ph_delivery::Inject for Reports {
         let reception = self.0.clone();
         Box::pin(async move {
             let recipient = envelope.recipient.clone();
-            match reception.inject(envelope, content, &[recipient]).await {
+            match reception.inject(Maker::Engine, envelope, content, &[recipient]).await {
                 Ok(ids) => ids
                     .first()
                     .copied()
