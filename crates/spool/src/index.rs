@@ -5,13 +5,14 @@
 //! copy in another segment from coming back at a restart. The latter are *pins*: a segment with `Done` records cannot
 //! go before the segments that hold those messages, or held them before they were moved (`moved_from`). All methods are called under the spool's one lock and do no I/O.
 
+mod segments;
+
+pub use segments::{Role, Segment};
+
 use crate::cache::Cache;
 use crate::format::{CONTENT_PREFIX, HEAD};
-use crate::io::IoFile;
 use hashbrown::{HashMap, HashSet, HashTable};
 use ph_message::{DeliveryState, Id};
-use smallvec::SmallVec;
-use std::sync::Arc;
 
 /// A record's place: number of the segment's file, and offset in it. Number 0: nowhere.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -47,35 +48,6 @@ struct ContentSlot {
     place: Place,
     len: u32,
     refs: u32,
-}
-
-#[derive(Debug)]
-pub struct Segment {
-    pub seq: u64,
-    pub epoch: u64,
-    pub bytes: u32,
-    /// Where its records end. While it is active: where the durable ones end.
-    pub end: u32,
-    pub role: Role,
-    /// Envelopes, contents and states in it that count.
-    pub live: u32,
-    pub live_bytes: u64,
-    /// How many `Done` records in it each other segment needs.
-    pub done_pins: HashMap<u32, u32>,
-    /// Segments that hold older copies of messages in this one: what is done here must stay done there.
-    pub moved_from: Vec<u32>,
-    /// Some `Done` records stand for older copies, too, in a segment that they do not name.
-    pub done_for_copies: bool,
-    /// Kept open for reading. Which ones stay open is the reader's to decide.
-    pub file: Option<Arc<dyn IoFile>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    Active,
-    Sealed,
-    /// Being marked as free on the disk.
-    Retiring,
 }
 
 /// A record that travels with the next batch, without a sync of its own.
@@ -423,122 +395,12 @@ impl Index {
         self.contents.get(slot as usize).is_some_and(|content| content.refs == 0)
     }
 
-    // -- segments
-
-    pub fn add_segment(&mut self, number: u32, segment: Segment) {
-        let at = number as usize;
-        if self.segments.len() <= at {
-            self.segments.resize_with(at + 1, || None);
-        }
-        self.segments[at] = Some(Box::new(segment));
-    }
-
-    pub fn segment(&self, number: u32) -> Option<&Segment> {
-        self.segments.get(number as usize)?.as_deref()
-    }
-
-    pub fn segment_mut(&mut self, number: u32) -> Option<&mut Segment> {
-        self.segments.get_mut(number as usize)?.as_deref_mut()
-    }
-
-    pub fn segments(&self) -> impl Iterator<Item = (u32, &Segment)> {
-        self.segments.iter().enumerate().filter_map(|(at, segment)| Some((at as u32, segment.as_deref()?)))
-    }
-
-    /// No record is added to the segment any more.
-    pub fn seal(&mut self, number: u32, end: u32) {
-        if let Some(segment) = self.segment_mut(number) {
-            (segment.role, segment.end) = (Role::Sealed, end);
-        }
-        self.check_retirable(number);
-    }
-
-    /// A `Done` record in `holder` keeps a message of `target` from coming back, and its older copies.
-    pub fn pin_done(&mut self, holder: u32, target: u32, target_seq: u64) {
-        let Some(found) = self.segment(target).filter(|segment| segment.seq == target_seq) else { return };
-        let copies: SmallVec<[u32; 4]> = found.moved_from.iter().copied().filter(|&from| from != holder).collect();
-        let Some(segment) = self.segment_mut(holder) else { return };
-        segment.done_for_copies |= !copies.is_empty();
-        let itself = (holder != target).then_some(target);
-        for pinned in copies.into_iter().chain(itself) {
-            *segment.done_pins.entry(pinned).or_insert(0) += 1;
-            segment.live_bytes += DONE_BYTES;
-        }
-    }
-
-    /// Records in `holder` stand for older ones in `from`, and in wherever those had been moved from.
-    pub fn note_moved(&mut self, holder: u32, from: u32) {
-        let Some(origin) = self.segment(from) else { return };
-        let froms: SmallVec<[u32; 4]> = origin.moved_from.iter().copied().chain([from]).collect();
-        let Some(segment) = self.segment_mut(holder) else { return };
-        for from in froms {
-            if from != holder && !segment.moved_from.contains(&from) {
-                segment.moved_from.push(from);
-            }
-        }
-    }
-
-    /// The segment is marked as free on the disk: nothing in it can come back, and whoever it pinned is freed.
-    pub fn forget_segment(&mut self, number: u32) {
-        if let Some(place) = self.segments.get_mut(number as usize) {
-            *place = None;
-        }
-        let mut freed = Vec::new();
-        for (at, segment) in self.segments.iter_mut().enumerate() {
-            let Some(segment) = segment else { continue };
-            segment.moved_from.retain(|&from| from != number);
-            if let Some(count) = segment.done_pins.remove(&number) {
-                segment.live_bytes -= u64::from(count) * DONE_BYTES;
-                freed.push(at as u32);
-            }
-        }
-        for number in freed {
-            self.check_retirable(number);
-        }
-    }
-
-    /// The `Done` records of the segment were copied to a newer one, durably.
-    pub fn drop_done_pins(&mut self, number: u32) {
-        if let Some(segment) = self.segment_mut(number) {
-            let pins: u64 = segment.done_pins.drain().map(|(_, count)| u64::from(count)).sum();
-            segment.live_bytes -= pins * DONE_BYTES;
-        }
-        self.check_retirable(number);
-    }
-
-    pub fn is_retirable(&self, number: u32) -> bool {
-        self.segment(number)
-            .is_some_and(|segment| segment.role == Role::Sealed && segment.live == 0 && segment.done_pins.is_empty())
-    }
-
-    pub fn check_retirable(&mut self, number: u32) {
-        if self.is_retirable(number) && !self.retirable.contains(&number) {
-            self.retirable.push(number);
-        }
-    }
-
     /// Gives back what growing left over, once recovery is through.
     pub fn shrink(&mut self) {
         self.slots.shrink_to_fit();
         self.contents.shrink_to_fit();
         self.free.shrink_to_fit();
         self.contents_free.shrink_to_fit();
-    }
-
-    fn credit(&mut self, number: u32, bytes: u64) {
-        if let Some(segment) = self.segment_mut(number) {
-            segment.live += 1;
-            segment.live_bytes += bytes;
-        }
-    }
-
-    fn debit(&mut self, number: u32, bytes: u64) {
-        let Some(segment) = self.segment_mut(number) else { return };
-        segment.live -= 1;
-        segment.live_bytes -= bytes;
-        if segment.live == 0 {
-            self.check_retirable(number);
-        }
     }
 
     fn live_slot(&self, key: u32) -> Option<&Slot> {

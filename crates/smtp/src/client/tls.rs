@@ -4,6 +4,7 @@
 //! the scope's mode, so that a log can say what was wrong and opportunistic TLS works with whatever a peer has.
 
 use super::stage::text;
+use crate::tls::{Origin, with_files};
 use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
@@ -78,20 +79,34 @@ pub struct TlsSession {
 }
 
 impl ClientTls {
-    /// Reads the files of the options (blocking).
+    /// Reads the files of the options (blocking), where they are not those that were read before.
     pub fn new(options: &TlsOptions) -> Result<ClientTls, TlsOptionError> {
+        let key = options.certificate.as_ref().map(|path| options.key.as_ref().unwrap_or(path));
+        let paths: Vec<&Path> =
+            options.certificate.iter().chain(key).chain(&options.ca).map(PathBuf::as_path).collect();
+        let make = |files: &[Arc<[u8]>]| ClientTls::from_files(options, files);
+        let (mut made, origin) = with_files(&paths, make, |path, error| unreadable(path, &error))?;
+        if let Origin::Useless(reason) = origin {
+            made.warnings.push(format!("{reason}; the TLS files that were read before stay in use"));
+        }
+        Ok(made)
+    }
+
+    /// `files`: certificate and key where there is one, the authorities where they are named.
+    fn from_files(options: &TlsOptions, files: &[Arc<[u8]>]) -> Result<ClientTls, TlsOptionError> {
+        let (identity, authorities) = files.split_at(if options.certificate.is_some() { 2 } else { 0 });
         let (provider, warnings) = crate::tls::provider(&options.ciphers, &options.ciphersuites_13, &options.curves)?;
         let provider = Arc::new(provider);
         let versions = crate::tls::protocol_versions(&options.protocols)?;
-        let roots = match &options.ca {
-            None => system_roots().clone(),
-            Some(path) => {
+        let roots = match (&options.ca, authorities) {
+            (Some(path), [pem, ..]) => {
                 let mut roots = RootCertStore::empty();
-                for certificate in certificates(path)? {
+                for certificate in certificates(path, pem)? {
                     roots.add(certificate)?;
                 }
                 Arc::new(roots)
             }
+            _ => system_roots().clone(),
         };
         // Without any authority nothing can be verified; a mode that wants it then fails at the peer's certificate.
         let roots = match roots.is_empty() {
@@ -102,13 +117,13 @@ impl ClientTls {
             .with_protocol_versions(&versions)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
-        let config = match &options.certificate {
-            None => builder.with_no_client_auth(),
-            Some(path) => {
+        let config = match (&options.certificate, identity) {
+            (Some(path), [chain, key]) => {
                 let key_path = options.key.as_ref().unwrap_or(path);
-                let key = PrivateKeyDer::from_pem_file(key_path).map_err(|error| unreadable(key_path, &error))?;
-                builder.with_client_auth_cert(certificates(path)?, key)?
+                let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| unreadable(key_path, &error))?;
+                builder.with_client_auth_cert(certificates(path, chain)?, key)?
             }
+            _ => builder.with_no_client_auth(),
         };
         Ok(ClientTls { config: Arc::new(config), roots, warnings })
     }
@@ -197,9 +212,8 @@ fn system_roots() -> &'static Arc<RootCertStore> {
     &ROOTS
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsOptionError> {
-    let found: Result<Vec<_>, _> =
-        CertificateDer::pem_file_iter(path).map_err(|error| unreadable(path, &error))?.collect();
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsOptionError> {
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|error| unreadable(path, &error))?;
     if found.is_empty() {
         return Err(TlsOptionError::File { path: path.into(), reason: "holds no certificate".into() });
