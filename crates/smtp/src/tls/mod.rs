@@ -4,6 +4,7 @@
 //! its own ticket keys: a ticket of one listener is worth nothing at another. TLS 1.0 and 1.1, renegotiation, and suites
 //! without forward secrecy do not exist here; options that ask for them are accepted with a warning.
 
+mod files;
 mod names;
 mod verify;
 
@@ -13,10 +14,13 @@ use rustls::server::{NoClientAuth, NoServerSessionStorage, ServerConnection};
 use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use x509_parser::prelude::{FromDer, X509Certificate, X509Name};
 
+pub(crate) use files::with_files;
+pub use files::{Origin, are_unchanged, keep_files};
 pub use names::{cipher_suites, curves, protocol_versions};
 pub(crate) use verify::watching_verification;
 
@@ -71,28 +75,49 @@ pub enum TlsError {
 pub struct Made {
     pub config: Arc<ServerConfig>,
     pub warnings: Vec<String>,
+    pub origin: Origin,
 }
 
 impl ServerTls {
-    /// Reads the files and makes the configuration. Call it once per listener: tickets are bound to the result.
+    /// The files: certificate, key, and the client's authorities where they are verified.
+    pub fn files(&self) -> Vec<&Path> {
+        let key = self.key.as_ref().unwrap_or(&self.certificate);
+        [&self.certificate, key].into_iter().chain(&self.client_ca).map(PathBuf::as_path).collect()
+    }
+
+    /// Reads the files, where they are not those that were read before, and makes the configuration. Call it once per
+    /// listener: tickets are bound to the result.
     pub fn build(&self) -> Result<Made, TlsError> {
+        let what = |path: &Path| match path {
+            path if path == self.certificate => "certificates",
+            path if self.key.as_deref() == Some(path) => "a private key",
+            _ => "certificates",
+        };
+        let unreadable = |path: &Path, error: io::Error| pem_error(what(path), path, &error);
+        let (made, origin) = with_files(&self.files(), |files| self.build_from(files), unreadable)?;
+        Ok(Made { origin, ..made })
+    }
+
+    /// From what is in the files, in the order of `files`.
+    fn build_from(&self, files: &[Arc<[u8]>]) -> Result<Made, TlsError> {
         let (provider, warnings) = provider(&self.ciphers, &self.ciphersuites_13, &self.curves)?;
         let provider = Arc::new(provider);
         let versions = protocol_versions(&self.protocols)?;
         let builder = ServerConfig::builder_with_provider(provider.clone()).with_protocol_versions(&versions)?;
         let builder = match &self.client_ca {
             Some(path) => {
-                let verifier = verify::client_verifier(roots(path)?, provider, self.require_client_certificate)
-                    .map_err(|reason| TlsError::ClientCa { path: path.clone(), reason })?;
+                let verifier =
+                    verify::client_verifier(roots(path, &files[2])?, provider, self.require_client_certificate)
+                        .map_err(|reason| TlsError::ClientCa { path: path.clone(), reason })?;
                 builder.with_client_cert_verifier(verifier)
             }
             None if self.require_client_certificate => return Err(TlsError::VerifyWithoutCa),
             None => builder.with_client_cert_verifier(Arc::new(NoClientAuth)),
         };
-        let chain = certificates(&self.certificate)?;
+        let chain = certificates(&self.certificate, &files[0])?;
         let key_path = self.key.as_ref().unwrap_or(&self.certificate);
         let key =
-            PrivateKeyDer::from_pem_file(key_path).map_err(|error| pem_error("a private key", key_path, &error))?;
+            PrivateKeyDer::from_pem_slice(&files[1]).map_err(|error| pem_error("a private key", key_path, &error))?;
         let mut config = builder
             .with_single_cert(chain, key)
             .map_err(|source| TlsError::Unusable { path: self.certificate.clone(), source })?;
@@ -103,7 +128,7 @@ impl ServerTls {
         } else {
             config.ticketer = aws_lc_rs::Ticketer::new()?;
         }
-        Ok(Made { config: Arc::new(config), warnings })
+        Ok(Made { config: Arc::new(config), warnings, origin: Origin::Read })
     }
 }
 
@@ -122,16 +147,16 @@ pub fn provider(
     Ok((provider, warnings))
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let chain: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
+fn certificates(path: &Path, pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let chain: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
         .map_err(|error| pem_error("certificates", path, &error))?;
     if chain.is_empty() { Err(TlsError::Empty(path.to_owned())) } else { Ok(chain) }
 }
 
-fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
+fn roots(path: &Path, pem: &[u8]) -> Result<RootCertStore, TlsError> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(path)? {
+    for certificate in certificates(path, pem)? {
         roots
             .add(certificate)
             .map_err(|error| TlsError::ClientCa { path: path.to_owned(), reason: error.to_string() })?;
@@ -139,7 +164,7 @@ fn roots(path: &Path) -> Result<RootCertStore, TlsError> {
     Ok(roots)
 }
 
-fn pem_error(what: &'static str, path: &Path, error: &rustls_pki_types::pem::Error) -> TlsError {
+fn pem_error(what: &'static str, path: &Path, error: &dyn std::fmt::Display) -> TlsError {
     TlsError::Pem { what, path: path.to_owned(), reason: error.to_string() }
 }
 

@@ -39,6 +39,10 @@ impl Files {
         self.folder.path().join(name)
     }
 
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap()
+    }
+
     pub fn server(&self) -> ServerTls {
         ServerTls { certificate: self.path("server.pem"), key: Some(self.path("server.key")), ..ServerTls::default() }
     }
@@ -49,11 +53,11 @@ impl Files {
         let builder = ClientConfig::builder_with_provider(Arc::new(provider))
             .with_safe_default_protocol_versions()
             .unwrap()
-            .with_root_certificates(roots(&self.path("ca.pem")).unwrap());
+            .with_root_certificates(roots(&self.path("ca.pem"), &self.bytes("ca.pem")).unwrap());
         match certificate {
             None => builder.with_no_client_auth(),
             Some(name) => {
-                let chain = certificates(&self.path(&format!("{name}.pem"))).unwrap();
+                let chain = certificates(&self.path(name), &self.bytes(&format!("{name}.pem"))).unwrap();
                 let key = PrivateKeyDer::from_pem_file(self.path(&format!("{name}.key"))).unwrap();
                 builder.with_client_auth_cert(chain, key).unwrap()
             }
