@@ -435,7 +435,8 @@ impl<'a> Session<'a> {
                 self.progress = true;
                 self.entry.delivered();
             }
-            let place = self.place(stage_of(stage), outcome.bytes_sent);
+            let octets = if stage.is_about_content() { outcome.bytes_sent } else { 0 };
+            let place = self.place(stage_of(stage), octets);
             match kind {
                 Kind::Delivered => {
                     self.shared.delivered(taken, &stored, &at, &place, &reply).await;

@@ -13,7 +13,7 @@ use ph_message::header_check::{self, HeaderFault};
 use ph_message::{Content, Context, Envelope, Mailbox};
 use ph_policy::{HookCall, Message};
 use ph_smtp::Reply;
-use ph_smtp::server::{BodyFault, Phase};
+use ph_smtp::server::{BodyFault, PeerName, Phase};
 use ph_spool::SpoolError;
 use std::sync::Arc;
 
@@ -115,7 +115,10 @@ fn prepare(inbound: &Inbound, message: &Message, collected: Collected) -> Result
         trace::return_path(&envelope.sender, &mut block);
         let received = Received {
             helo: &inbound.helo,
-            name: inbound.peer.name.as_deref(),
+            name: match &inbound.peer.name {
+                PeerName::Given(name) => Some(name),
+                PeerName::Unsaid | PeerName::Unavailable => None,
+            },
             remote: inbound.peer.remote,
             by: &scope.received_hostname,
             sender: &envelope.sender,

@@ -7,7 +7,7 @@ use crate::sessions::SessionLine;
 use ph_config::{Config, ListenAddr, ListenerKind, options as opt};
 use ph_eventlog::{Level, Rejection, Subsystem, metrics};
 use ph_policy::Session;
-use ph_smtp::server::{DriverOptions, Peer, serve};
+use ph_smtp::server::{DriverOptions, Peer, PeerName, serve};
 use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -173,12 +173,12 @@ async fn accept(socket: &Socket) -> io::Result<(Stream, Peer)> {
             let (stream, remote) = listener.accept().await?;
             stream.set_nodelay(true)?;
             let local = stream.local_addr()?;
-            Ok((Stream::Tcp(stream), Peer { remote: canonical(remote), local: canonical(local), name: None }))
+            Ok((Stream::Tcp(stream), Peer { remote: canonical(remote), local: canonical(local), name: PeerName::Unsaid }))
         }
         Socket::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
             let here = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-            Ok((Stream::Unix(stream), Peer { remote: here, local: here, name: None }))
+            Ok((Stream::Unix(stream), Peer { remote: here, local: here, name: PeerName::Unsaid }))
         }
     }
 }

@@ -13,6 +13,7 @@ use super::transaction::{Failure, Outcome, Refused, Transaction};
 use bytes::Bytes;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -52,7 +53,7 @@ pub struct TlsTarget {
 pub trait Trace: Send + Sync {
     /// The peer said something.
     fn heard(&mut self, bytes: &[u8]);
-    /// We said something.
+    /// We said something; `[secret]` stands for what proves our identity in AUTH.
     fn said(&mut self, bytes: &[u8]);
 }
 
@@ -282,7 +283,7 @@ impl Connection {
                 Poll::Ready(Ok(written)) if written > 0 => {
                     self.needs_flush = matches!(self.stream, Stream::Tls(_));
                     if let Some(trace) = &mut self.trace {
-                        tell(trace, &slices[..count], written);
+                        tell(trace, &slices[..count], written, self.client.out.written(), self.client.out.secrets());
                     }
                     self.client.out.advance(written);
                     if !self.client.out.is_empty() {
@@ -325,13 +326,33 @@ impl Connection {
     }
 }
 
-/// The first `written` octets of the slices, for the one who looks on.
-fn tell(trace: &mut Box<dyn Trace>, slices: &[IoSlice<'_>], mut written: usize) {
+/// The first `written` octets of the slices, for the one who looks on. `at` is their position in the stream, of which
+/// `secrets` are not shown.
+fn tell(trace: &mut Box<dyn Trace>, slices: &[IoSlice<'_>], mut written: usize, mut at: u64, secrets: &[Range<u64>]) {
     for slice in slices {
         let part = &slice[..slice.len().min(written)];
-        trace.said(part);
+        if secrets.is_empty() {
+            trace.said(part);
+        } else {
+            trace.said(&masked(part, at, secrets));
+        }
         written -= part.len();
+        at += part.len() as u64;
     }
+}
+
+/// `part`, which stands at `at`, with one word in place of each secret that begins in it.
+fn masked(part: &[u8], at: u64, secrets: &[Range<u64>]) -> Vec<u8> {
+    let mut shown = Vec::with_capacity(part.len());
+    for (offset, &byte) in part.iter().enumerate() {
+        let place = at + offset as u64;
+        match secrets.iter().find(|secret| secret.contains(&place)) {
+            Some(secret) if secret.start == place => shown.extend_from_slice(b"[secret]"),
+            Some(_) => {}
+            None => shown.push(byte),
+        }
+    }
+    shown
 }
 
 impl AsyncRead for Stream {

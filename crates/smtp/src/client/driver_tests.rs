@@ -1,5 +1,6 @@
 //! The driver against scripted peers on loopback.
 
+use super::super::auth::{Credentials, Mechanism};
 use super::super::settings::{Protocol, Timeouts, TlsMode};
 use super::super::tls::TlsOptions;
 use super::super::transaction::{Body, Content, Kind, Path, ReadAt, Recipient};
@@ -335,5 +336,61 @@ async fn certificates_are_judged_by_the_mode() {
             }
             (got, _) => panic!("{verify:?} {names:?}: {:?}", got.err()),
         }
+    }
+}
+
+/// Keeps what was said.
+#[derive(Clone, Default)]
+struct Onlooker(Arc<parking_lot::Mutex<Vec<u8>>>);
+
+impl Trace for Onlooker {
+    fn heard(&mut self, _: &[u8]) {}
+    fn said(&mut self, bytes: &[u8]) {
+        self.0.lock().extend_from_slice(bytes);
+    }
+}
+
+#[tokio::test]
+async fn who_looks_on_sees_no_secret() {
+    let greeting = |mechanism: &str| format!("250-peer\r\n250 AUTH {mechanism}\r\n");
+    let go: [(&[u8], &str); 4] = [
+        (b">\r\n", "250 ok\r\n"),
+        (b">\r\n", "250 ok\r\n"),
+        (b"DATA\r\n", "354 go\r\n"),
+        (b"\r\n.\r\n", "250 done\r\n"),
+    ];
+    for (mechanism, exchange, wanted) in [
+        (Mechanism::Plain, vec![(&b"\r\n"[..], "235 in\r\n")], "AUTH PLAIN [secret]\r\n"),
+        (
+            Mechanism::Login,
+            vec![(b"LOGIN\r\n", "334 VXNlcm5hbWU6\r\n"), (b"\r\n", "334 UGFzc3dvcmQ6\r\n"), (b"\r\n", "235 in\r\n")],
+            "AUTH LOGIN\r\n[secret]\r\n[secret]\r\n",
+        ),
+        (
+            Mechanism::CramMd5,
+            vec![(b"CRAM-MD5\r\n", "334 PDE+\r\n"), (b"\r\n", "235 in\r\n")],
+            "AUTH CRAM-MD5\r\n[secret]\r\n",
+        ),
+    ] {
+        let mut script: Vec<(&'static [u8], String)> =
+            vec![(b"", "220 hi\r\n".into()), (b"me.example\r\n", greeting(mechanism.name()))];
+        script.extend(exchange.iter().chain(&go).map(|&(until, answer)| (until, answer.to_owned())));
+        let (stream, heard) = peer(script).await;
+        let seen = Onlooker::default();
+        let settings = Arc::new(settings());
+        let mut connection =
+            Connection::open_traced(stream, settings, None, Some(Box::new(seen.clone()))).await.unwrap();
+        let who = Credentials { mechanism, user: "ann".into(), password: "s3cret".into() };
+        let body = Body::Memory(Bytes::from_static(b"x\r\n"));
+        let wanted_said =
+            format!("EHLO me.example\r\n{wanted}MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n");
+        connection.submit(&Transaction { auth: Some(Arc::new(who)), ..transaction(&TO, body) }).unwrap();
+        let outcome = connection.outcome().await.unwrap();
+        assert_eq!(outcome.recipients[0].kind, Kind::Delivered, "{outcome:?}");
+        drop(connection);
+        let (said, heard) = (seen.0.lock().clone(), heard.await.unwrap());
+        let said = String::from_utf8(said).unwrap();
+        assert!(said.starts_with(&wanted_said), "{said}");
+        assert!(!heard.windows(8).any(|window| window == b"[secret]"), "the peer gets the real ones");
     }
 }

@@ -374,7 +374,7 @@ impl Client {
                 return false;
             };
             if self.capabilities.auth.iter().any(|name| name == who.mechanism.name()) {
-                self.command(who.command().as_bytes(), What::Auth(0), serial);
+                self.auth_command(&who.command(), 0, serial);
             } else {
                 in_hand.decide_all(Kind::Transient, Stage::AfterEhlo, text::AUTH_MISSING);
                 self.close();
@@ -455,6 +455,20 @@ impl Client {
         self.out.small(line);
         self.out.small(b"\r\n");
         self.expect(what, serial);
+    }
+
+    /// A line of an AUTH exchange. What follows the mechanism's name proves who we are, and so does every answer.
+    fn auth_command(&mut self, line: &str, step: u8, serial: u64) {
+        let public = match line.strip_prefix("AUTH ") {
+            Some(rest) => rest.find(' ').map_or(line.len(), |at| "AUTH ".len() + at + 1),
+            None => 0,
+        };
+        self.out.small(&line.as_bytes()[..public]);
+        if public < line.len() {
+            self.out.secret(&line.as_bytes()[public..]);
+        }
+        self.out.small(b"\r\n");
+        self.expect(What::Auth(step), serial);
     }
 
     fn expect(&mut self, what: What, serial: u64) {

@@ -165,6 +165,20 @@ fn refusals_have_the_stage_of_their_command() {
 }
 
 #[test]
+fn what_had_left_counts_only_for_those_who_were_sent_content() {
+    let mut talk = Talk::ready(settings(), PIPELINING);
+    talk.said();
+    talk.send("a@b", &["now@d", "never@d"], "x\r\n").unwrap();
+    talk.said();
+    talk.hear("250 ok\r\n250 ok\r\n550 no\r\n354 go\r\n").said();
+    talk.hear("250 taken\r\n");
+    let outcome = talk.0.outcome().unwrap();
+    assert!(outcome.bytes_sent > 0);
+    let about: Vec<bool> = outcome.recipients.iter().map(|verdict| verdict.stage.is_about_content()).collect();
+    assert_eq!(about, [true, false]);
+}
+
+#[test]
 fn rset_follows_only_a_transaction_that_was_left_open() {
     for ehlo in [PLAIN, PIPELINING] {
         let mut talk = Talk::ready(settings(), ehlo);

@@ -4,6 +4,7 @@
 use super::stuff::Stuffer;
 use super::transaction::ReadAt;
 use bytes::{Buf, Bytes, BytesMut};
+use smallvec::SmallVec;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::ops::Range;
@@ -22,6 +23,8 @@ pub struct Out {
     queued: u64,
     /// Octets written since the connection began.
     written: u64,
+    /// Where in the stream secrets stand that are not written yet: whoever looks on does not see them.
+    secrets: SmallVec<[Range<u64>; 1]>,
 }
 
 enum Item {
@@ -41,6 +44,18 @@ impl Out {
     pub fn small(&mut self, bytes: &[u8]) {
         self.tail.extend_from_slice(bytes);
         self.queued += bytes.len() as u64;
+    }
+
+    /// Appends a few octets that nobody who looks on may see.
+    pub fn secret(&mut self, bytes: &[u8]) {
+        let begin = self.position();
+        self.small(bytes);
+        self.secrets.push(begin..self.position());
+    }
+
+    /// The places of secrets that are not written yet.
+    pub fn secrets(&self) -> &[Range<u64>] {
+        &self.secrets
     }
 
     /// Appends a part of `chunk`, without a copy when it is long.
@@ -127,6 +142,10 @@ impl Out {
     pub fn advance(&mut self, mut count: usize) {
         self.written += count as u64;
         self.queued -= count as u64;
+        if !self.secrets.is_empty() {
+            let written = self.written;
+            self.secrets.retain(|secret| secret.end > written);
+        }
         while count > 0 {
             match self.items.front_mut() {
                 Some(Item::Bytes(bytes)) if bytes.len() > count => {
@@ -159,6 +178,7 @@ impl Out {
     pub fn clear(&mut self) {
         self.items.clear();
         self.tail.clear();
+        self.secrets.clear();
         self.queued = 0;
     }
 

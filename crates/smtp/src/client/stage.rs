@@ -34,6 +34,12 @@ impl Stage {
     pub const fn number(self) -> u8 {
         self as u8
     }
+
+    /// Whether an outcome at this stage is about content that was being sent: of a recipient that was refused before, nothing
+    /// had left, however much the others of the transaction got.
+    pub const fn is_about_content(self) -> bool {
+        matches!(self, Stage::SendingBody | Stage::ReadingConfirmation)
+    }
 }
 
 /// The texts of failures that no peer worded.

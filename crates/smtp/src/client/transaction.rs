@@ -142,7 +142,7 @@ impl Kind {
 pub struct Outcome {
     /// One for each recipient, in their order.
     pub recipients: SmallVec<[Verdict; 1]>,
-    /// Octets of the content that had left.
+    /// Octets of the content that had left, for those whose stage `is_about_content`.
     pub bytes_sent: u64,
 }
 

@@ -13,8 +13,19 @@ use std::sync::Arc;
 pub struct Peer {
     pub remote: SocketAddr,
     pub local: SocketAddr,
-    /// Reverse name as XCLIENT gave it, if it did.
-    pub name: Option<String>,
+    pub name: PeerName,
+}
+
+/// What was said of the client's name in reverse DNS.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum PeerName {
+    /// Nothing: whoever wants it looks it up.
+    #[default]
+    Unsaid,
+    /// XCLIENT: it has none, or none that could be found.
+    Unavailable,
+    /// XCLIENT: this one.
+    Given(String),
 }
 
 /// What the protocol machine must know of the configuration; made by the handler for the scope of the session.

@@ -16,7 +16,8 @@ mod transport;
 pub use body::{BodyReader, BodyRules, Progress};
 pub use driver::{DriverOptions, serve};
 pub use handler::{
-    AuthOutcome, BodyFault, Ended, Handler, LoneLf, MailCommand, Peer, Phase, RcptCommand, Secret, Settings, TlsFacts,
+    AuthOutcome, BodyFault, Ended, Handler, LoneLf, MailCommand, Peer, PeerName, Phase, RcptCommand, Secret, Settings,
+    TlsFacts,
 };
 pub use input::{AUTH_LINE_SIZE_MAX, EATEN_SIZE_MAX, ENVELOPE_LINE_SIZE_MAX, Input, LINE_SIZE_MAX};
 pub use machine::{AUTH_FAILURES_MAX, Action, FRUITLESS_COMMANDS_MAX, Machine, PeerChange};

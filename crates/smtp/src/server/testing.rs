@@ -44,7 +44,7 @@ pub fn peer() -> Peer {
     Peer {
         remote: SocketAddr::from(([192, 0, 2, 7], 40_000)),
         local: SocketAddr::from(([192, 0, 2, 1], 25)),
-        name: None,
+        name: super::handler::PeerName::default(),
     }
 }
 

@@ -156,7 +156,7 @@ impl Client {
                 let challenge = self.input.lines(found).next().unwrap_or(b"").to_vec();
                 let answer = self.identity.as_ref().and_then(|who| who.answer(step, &challenge));
                 let line = answer.unwrap_or_else(|| "*".to_owned());
-                self.command(line.as_bytes(), What::Auth(step.saturating_add(1)), serial);
+                self.auth_command(&line, step.saturating_add(1), serial);
             }
             _ => {
                 // Wrong credentials are the operator's to mend, so mail waits for it even when the code is 5xx.

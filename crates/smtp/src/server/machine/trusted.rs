@@ -5,7 +5,7 @@ use super::{Action, BAD_SEQUENCE, Greeted, Machine};
 use crate::Reply;
 use crate::reply::push_text;
 use crate::server::command::{hello_name, xtext};
-use crate::server::handler::{Peer, Phase};
+use crate::server::handler::{Peer, PeerName, Phase};
 use std::net::IpAddr;
 use std::time::SystemTime;
 
@@ -43,7 +43,7 @@ impl Machine {
             Some(address) => {
                 let mut peer = self.peer.clone();
                 peer.remote.set_ip(address);
-                peer.name = None;
+                peer.name = PeerName::Unsaid;
                 self.peer_change = Some(PeerChange { peer, helo: None, login: None, restart: false });
                 Action::PeerChange
             }
@@ -110,17 +110,24 @@ impl Machine {
 fn xclient_change(argument: &[u8], before: &Peer) -> Option<PeerChange> {
     let mut change = PeerChange { peer: before.clone(), helo: None, login: None, restart: true };
     let mut attributes = 0;
+    let mut name = None;
     for word in argument.split(|&byte| byte == b' ').filter(|word| !word.is_empty()) {
         attributes += 1;
-        let (name, value) = pair(word)?;
+        let (attribute, value) = pair(word)?;
         let value = String::from_utf8(value).ok()?;
         if value.bytes().any(|byte| byte.is_ascii_control()) {
             return None;
         }
         let known = !value.eq_ignore_ascii_case("[UNAVAILABLE]") && !value.eq_ignore_ascii_case("[TEMPUNAVAIL]");
-        match &*name.to_ascii_uppercase() {
-            "NAME" => change.peer.name = known.then_some(value),
-            "ADDR" if known => change.peer.remote.set_ip(address(&value)?),
+        match &*attribute.to_ascii_uppercase() {
+            // The name stands in the trace header: only what may be one.
+            "NAME" if known => name = Some(PeerName::Given(hello_name(value.as_bytes(), true)?.to_owned())),
+            "NAME" => name = Some(PeerName::Unavailable),
+            "ADDR" if known => {
+                change.peer.remote.set_ip(address(&value)?);
+                // The name of before was another's.
+                change.peer.name = PeerName::Unsaid;
+            }
             "PORT" if known => change.peer.remote.set_port(value.parse().ok()?),
             "DESTADDR" if known => change.peer.local.set_ip(address(&value)?),
             "DESTPORT" if known => change.peer.local.set_port(value.parse().ok()?),
@@ -130,6 +137,9 @@ fn xclient_change(argument: &[u8], before: &Peer) -> Option<PeerChange> {
             "ADDR" | "PORT" | "DESTADDR" | "DESTPORT" | "HELO" | "LOGIN" => {}
             _ => return None,
         }
+    }
+    if let Some(name) = name {
+        change.peer.name = name;
     }
     (attributes > 0).then_some(change)
 }

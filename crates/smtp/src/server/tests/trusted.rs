@@ -3,7 +3,7 @@
 use super::*;
 use crate::Reply;
 use crate::server::testing::{Script, peer};
-use crate::server::{DriverOptions, Ended, serve};
+use crate::server::{DriverOptions, Ended, PeerName, serve};
 
 fn server() -> Recorder {
     Recorder::new(with(&["ENHANCEDSTATUSCODES", "XCLIENT", "XREMOTEIP", "XSETCONTEXT", "XDUMPCONTEXT"]))
@@ -12,7 +12,7 @@ fn server() -> Recorder {
 #[test]
 fn xclient_begins_a_new_session_for_another_client() {
     let script =
-        "EHLO a\r\nXCLIENT NAME=h+2Bx.example ADDR=198.51.100.9 PORT=4000 PROTO=ESMTP HELO=you LOGIN=ann\r\nEHLO b\r\n";
+        "EHLO a\r\nXCLIENT NAME=h+2Dx.example ADDR=198.51.100.9 PORT=4000 PROTO=ESMTP HELO=you LOGIN=ann\r\nEHLO b\r\n";
     let (replies, record) = session(server(), &[script]);
     let greeting = replies.iter().find(|line| line.starts_with("220 2.0.0 mx.example ESMTP")).cloned();
     assert!(greeting.is_some(), "{replies:?}");
@@ -20,16 +20,47 @@ fn xclient_begins_a_new_session_for_another_client() {
     assert!(
         record.calls.contains(&"peer 198.51.100.9:4000 192.0.2.1:25 helo=Some(\"you\") login=Some(\"ann\")".to_owned())
     );
-    assert_eq!(record.peers[1].name.as_deref(), Some("h+x.example"));
+    assert_eq!(record.peers[1].name, PeerName::Given("h-x.example".into()));
     let script =
         "XCLIENT ADDR=IPV6:2001:db8::1 NAME=[UNAVAILABLE] DESTADDR=10.0.0.1 DESTPORT=587 HELO=[TEMPUNAVAIL]\r\n";
     let (_, record) = session(server(), &[script]);
     assert!(record.calls.contains(&"peer [2001:db8::1]:40000 10.0.0.1:587 helo=None login=None".to_owned()));
+    assert_eq!(record.peers[1].name, PeerName::Unavailable);
+}
+
+#[test]
+fn a_name_belongs_to_the_address_that_it_came_with() {
+    let named = |name: &str| PeerName::Given(name.to_owned());
+    for (commands, wanted) in [
+        ("XCLIENT ADDR=198.51.100.9\r\n", PeerName::Unsaid),
+        ("XCLIENT NAME=a.example ADDR=198.51.100.9\r\n", named("a.example")),
+        ("XCLIENT ADDR=198.51.100.9 NAME=a.example\r\n", named("a.example")),
+        ("XCLIENT NAME=a.example\r\nXCLIENT PORT=99\r\n", named("a.example")),
+        ("XCLIENT NAME=a.example\r\nXCLIENT ADDR=198.51.100.9\r\n", PeerName::Unsaid),
+        ("XCLIENT NAME=a.example\r\nXREMOTEIP 198.51.100.9\r\n", PeerName::Unsaid),
+        ("XCLIENT NAME=[TEMPUNAVAIL]\r\n", PeerName::Unavailable),
+    ] {
+        let (_, record) = session(server(), &[commands]);
+        assert_eq!(record.peers.last().map(|peer| &peer.name), Some(&wanted), "{commands}");
+    }
 }
 
 #[test]
 fn xclient_is_refused_where_it_is_malformed_or_out_of_order() {
-    for arguments in ["", "ADDR=x", "ADDR", "FOO=1", "PORT=70000", "NAME=+", "NAME=a+0Db", "HELO=a+20b", "PROTO=HTTP"] {
+    for arguments in [
+        "",
+        "ADDR=x",
+        "ADDR",
+        "FOO=1",
+        "PORT=70000",
+        "NAME=+",
+        "NAME=a+0Db",
+        "NAME=a+20b",
+        "NAME=a)+28b",
+        "NAME=",
+        "HELO=a+20b",
+        "PROTO=HTTP",
+    ] {
         let (replies, record) = session(server(), &[&format!("XCLIENT {arguments}\r\n")]);
         assert_eq!(replies, ["501 5.5.4 invalid arguments to XCLIENT"], "{arguments}");
         assert_eq!(record.peers.len(), 1);
