@@ -103,6 +103,8 @@ fn plain(value: &Value) -> String {
         Value::Bool(value) => value.to_string(),
         Value::Int(value) => value.to_string(),
         Value::Amount(value) => value.to_string(),
+        Value::Fine(value) if value % 1000 == 0 => (value / 1000).to_string(),
+        Value::Fine(value) => format!("{value}ms"),
         Value::Mode(value) => format!("{value:#05o}").replacen("0o", "0", 1),
         Value::Throttle(value) => value.to_string(),
         Value::Text(text) if is_plain(text) => text.to_string(),

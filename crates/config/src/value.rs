@@ -3,6 +3,11 @@
 //! Values are made once, when a configuration is loaded; networks become ranges and patterns are compiled then, so that a
 //! look-up only clones a small thing or a reference count. An error names the forms that are allowed.
 
+mod words;
+
+pub(crate) use words::unit_seconds;
+pub use words::{boolean_word, seconds};
+
 use crate::cidr::{self, CidrSet};
 use crate::glob::{self, GlobSet};
 use crate::options::{Kind, OptionDecl};
@@ -10,6 +15,7 @@ use crate::source::{FileId, Span};
 use crate::syntax::{Literal, Scalar};
 use std::fmt;
 use std::sync::Arc;
+use words::{enum_word, file_mode, int, octets, thousandths, throttle};
 
 /// So many events in so many seconds; a count of 0 is no limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -186,6 +192,8 @@ pub enum Value {
     Mode(u32),
     /// An interval in seconds, milliseconds, or a size in octets.
     Amount(u64),
+    /// An interval that was read to the millisecond, in milliseconds.
+    Fine(u64),
     Throttle(Throttle),
     Text(Arc<str>),
     /// `none`: as if nothing were set in outer scopes either.
@@ -233,7 +241,7 @@ option_value! {
     bool, false, Value::Bool(v) => *v;
     i64, 0, Value::Int(v) => *v;
     u32, 0, Value::Mode(v) => *v;
-    u64, 0, Value::Amount(v) => *v;
+    u64, 0, Value::Amount(v) => *v, Value::Fine(v) => *v;
     Throttle, Throttle::UNLIMITED, Value::Throttle(v) => *v;
     Arc<str>, Arc::from(""), Value::Text(v) => v.clone();
     Option<Arc<str>>, None, Value::Text(v) => Some(v.clone()), Value::Nothing => None;
@@ -326,6 +334,7 @@ impl Reader<'_> {
             Kind::Int { min, max } => int(text).filter(|n| (min..=max).contains(n)).map(Value::Int),
             Kind::Mode => file_mode(text).map(Value::Mode),
             Kind::Interval => seconds(text).map(Value::Amount),
+            Kind::FineInterval => thousandths(text).map(Value::Fine),
             Kind::Milliseconds => int(text).and_then(|n| u64::try_from(n).ok()).map(Value::Amount),
             Kind::Size => octets(text).map(Value::Amount),
             Kind::Throttle => throttle(text).map(Value::Throttle),
@@ -448,6 +457,9 @@ pub(crate) fn form(kind: Kind) -> String {
         Kind::Interval => {
             "a number of seconds, or a number with s, m, h, d or w, such as `90` or `\"15 minutes\"`".into()
         }
+        Kind::FineInterval => {
+            "a number of seconds, or a number with ms, s, m, h, d or w, such as `2`, `0.5` or `250ms`".into()
+        }
         Kind::Milliseconds => "a number of milliseconds".into(),
         Kind::Size => "a number of octets, or a number with k, m or g, such as `25m`".into(),
         Kind::Throttle => "`N` (per second) or `N/S` (per S seconds); N = 0 is no limit".into(),
@@ -466,155 +478,9 @@ pub(crate) fn form(kind: Kind) -> String {
     }
 }
 
-/// Reads a word for true or false, in any case.
-pub fn boolean_word(word: &str) -> Option<bool> {
-    const WORDS: &[(&str, bool)] = &[
-        ("true", true),
-        ("false", false),
-        ("on", true),
-        ("off", false),
-        ("enabled", true),
-        ("disabled", false),
-        ("1", true),
-        ("0", false),
-        ("yes", true),
-        ("no", false),
-    ];
-    WORDS.iter().find(|(text, _)| text.eq_ignore_ascii_case(word)).map(|(_, value)| *value)
-}
-
-fn enum_word<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
-    let find = |wanted: &str| words.iter().find(|w| w.eq_ignore_ascii_case(wanted)).copied();
-    find(text).or_else(|| boolean_word(text).and_then(|value| find(if value { "true" } else { "false" })))
-}
-
-fn int(text: &str) -> Option<i64> {
-    let digits = text.strip_prefix('-').unwrap_or(text);
-    (!digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
-}
-
-fn file_mode(text: &str) -> Option<u32> {
-    let leading = text.len() > 1 && text.starts_with('0');
-    (leading && text.bytes().all(|b| (b'0'..=b'7').contains(&b)))
-        .then(|| u32::from_str_radix(text, 8).ok())
-        .flatten()
-        .filter(|mode| *mode <= 0o7777)
-}
-
-/// Reads `N`, `N UNIT` or `NUNIT` as seconds.
-pub fn seconds(text: &str) -> Option<u64> {
-    let (number, unit) = split_number(text)?;
-    number.checked_mul(if unit.is_empty() { 1 } else { unit_seconds(unit)? })
-}
-
-/// Seconds in one unit of time.
-pub(crate) fn unit_seconds(unit: &str) -> Option<u64> {
-    match unit.to_ascii_lowercase().as_str() {
-        "s" | "sec" | "secs" | "second" | "seconds" => Some(1),
-        "m" | "min" | "mins" | "minute" | "minutes" => Some(60),
-        "h" | "hour" | "hours" => Some(3600),
-        "d" | "day" | "days" => Some(86_400),
-        "w" | "week" | "weeks" => Some(604_800),
-        _ => None,
-    }
-}
-
-fn octets(text: &str) -> Option<u64> {
-    let (number, unit) = split_number(text)?;
-    let shift = match unit {
-        "" => 0,
-        "k" | "K" => 10,
-        "m" | "M" => 20,
-        "g" | "G" => 30,
-        _ => return None,
-    };
-    number.checked_mul(1 << shift)
-}
-
-fn split_number(text: &str) -> Option<(u64, &str)> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    Some((text[..digits].parse().ok()?, text[digits..].trim_start()))
-}
-
-fn throttle(text: &str) -> Option<Throttle> {
-    let number = |text: &str| -> Option<u32> {
-        (!text.is_empty() && text.bytes().all(|b| b.is_ascii_digit())).then(|| text.parse().ok()).flatten()
-    };
-    let (count, per_s) = match text.split_once('/') {
-        Some((count, per_s)) => (number(count.trim())?, number(per_s.trim()).filter(|n| *n > 0)?),
-        None => (number(text)?, 1),
-    };
-    Some(Throttle { count, per_s })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn intervals() {
-        for (text, wanted) in [
-            ("0", Some(0)),
-            ("90", Some(90)),
-            ("15 minutes", Some(900)),
-            ("1min", Some(60)),
-            ("2 H", Some(7200)),
-            ("4 hours", Some(14_400)),
-            ("1w", Some(604_800)),
-            ("99999999999999999999", None),
-            ("18446744073709551615 w", None),
-            ("-1", None),
-            ("1.5h", None),
-            ("h", None),
-            ("5 fortnights", None),
-            ("", None),
-        ] {
-            assert_eq!(seconds(text), wanted, "{text}");
-        }
-    }
-
-    #[test]
-    fn sizes_throttles_modes_and_numbers() {
-        assert_eq!(
-            [octets("4096"), octets("1k"), octets("2M"), octets("1g")].map(Option::unwrap),
-            [4096, 1024, 2 << 20, 1 << 30]
-        );
-        assert_eq!([octets("1t"), octets("k"), octets("18446744073709551615k")], [None; 3]);
-        let of = |count, per_s| Some(Throttle { count, per_s });
-        for (text, wanted) in [
-            ("10", of(10, 1)),
-            ("3000/60", of(3000, 60)),
-            ("0", of(0, 1)),
-            ("0/5", of(0, 5)),
-            ("5/0", None),
-            ("/5", None),
-            ("5/", None),
-            ("-5", None),
-            ("+5", None),
-            ("5000000000", None),
-        ] {
-            assert_eq!(throttle(text), wanted, "{text}");
-        }
-        assert_eq!(
-            [Throttle { count: 10, per_s: 1 }, Throttle { count: 10, per_s: 5 }].map(|t| t.to_string()),
-            ["10", "10/5"]
-        );
-        assert_eq!([file_mode("0640"), file_mode("07777")], [Some(0o640), Some(0o7777)]);
-        assert_eq!([file_mode("640"), file_mode("0999"), file_mode("010000"), file_mode("0")], [None; 4]);
-        assert_eq!([int("-3"), int("40000")], [Some(-3), Some(40_000)]);
-        assert_eq!([int("--3"), int("+3"), int("3x"), int("-"), int("9223372036854775808")], [None; 5]);
-    }
-
-    #[test]
-    fn words_for_truth_fit_where_true_and_false_are_among_the_words() {
-        let words = &["false", "true", "inline"];
-        for (text, wanted) in [("ON", Some("true")), ("0", Some("false")), ("Inline", Some("inline")), ("maybe", None)]
-        {
-            assert_eq!(enum_word(text, words), wanted);
-        }
-        assert_eq!(enum_word("on", &["no", "ifavailable"]), None);
-        assert_eq!(enum_word("no", &["no", "ifavailable"]), Some("no"));
-    }
 
     #[test]
     fn a_pattern_cannot_run_for_ever() {

@@ -132,6 +132,7 @@ fn eval_follows_the_fallback_of_each_side() {
         "\tENABLE = off\n".replace("ENABLE", "Enable")
     );
     assert_eq!(console.run("eval retry_interval"), "Retry_Interval = 1200\n");
+    assert_eq!(console.run("eval hook_cpu_limit"), "Hook_CPU_Limit = 2\n");
     let mut console = Console::open(&Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/files/fallback.conf"));
     for (line, wanted) in [
         ("eval binding_group G binding g1 domain d2.test retry_interval", "\tRetry_Interval = 800\n"),

@@ -255,6 +255,10 @@ fn units_and_words() {
         let config = parse(&format!("large_message_threshold = {text}"));
         assert_eq!(config.global().get(&opt::LARGE_MESSAGE_THRESHOLD), wanted, "{text}");
     }
+    for (text, wanted) in [("", 2000), ("3", 3000), ("250ms", 250), ("\"250 ms\"", 250), ("0.5", 500), ("1m", 60_000)] {
+        let text = if text.is_empty() { String::new() } else { format!("hook_cpu_limit = {text}") };
+        assert_eq!(parse(&text).global().get(&opt::HOOK_CPU_LIMIT), wanted, "{text}");
+    }
     for word in ["true", "ON", "Enabled", "1", "yes"] {
         assert!(parse(&format!("never_retry = {word}")).global().get(&opt::NEVER_RETRY), "{word}");
         assert_eq!(&*parse(&format!("blackhole = {word}")).global().get(&opt::BLACKHOLE), "true");

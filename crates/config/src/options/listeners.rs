@@ -16,9 +16,10 @@ options! {
     ENABLE: bool = boolean("Enable", "true", LISTENERS);
     /// Connections that the kernel holds until they are accepted.
     LISTEN_BACKLOG: i64 = range("Listen_Backlog", "500", 1, 1 << 20, LISTENERS);
-    /// Bound on connections that are accepted and not yet served; 0 is no bound.
-    ACCEPT_QUEUE_BACKLOG: i64 = int("Accept_Queue_Backlog", "0", LISTENERS);
-    /// Threads or tasks: of a listener those that accept, of a thread pool those that work, of an event loop its workers.
+    /// Bound on connections that are accepted and not yet served; there are none here: each is served as soon as it is accepted.
+    ACCEPT_QUEUE_BACKLOG: i64 = int("Accept_Queue_Backlog", "0", LISTENERS).accepted();
+    /// Threads or tasks: of an SMTP listener those that accept (0: one), of a thread pool those that work, of an event loop
+    /// its workers.
     CONCURRENCY: i64 = int("Concurrency", "0", POOLED);
     /// Thread pool that accepts. An unknown name is logged and the IO pool is used.
     POOL_NAME: Option<Arc<str>> = optional("Pool_Name", LISTENERS);
@@ -30,7 +31,7 @@ options! {
     TCP_RECV_BUFFER_SIZE: u64 = size("TCP_Recv_Buffer_Size", "0", LISTENERS);
     /// Send buffer of accepted sockets; 0 leaves it to the system.
     TCP_SEND_BUFFER_SIZE: u64 = size("TCP_Send_Buffer_Size", "0", LISTENERS);
-    /// Sends small packets at once (`TCP_NODELAY`).
+    /// Sends small packets at once (`TCP_NODELAY`). SMTP listeners do so unless it is set to `false`.
     DISABLE_NAGLE_ALGORITHM: bool = boolean("Disable_Nagle_Algorithm", "false", G.or(LISTENERS));
     /// Mode of a unix socket that is created.
     FILE_MODE: u32 = mode("File_Mode", "0660", LISTENERS);

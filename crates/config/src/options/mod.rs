@@ -50,6 +50,8 @@ pub enum Kind {
     Mode,
     /// Seconds, or a number with a unit.
     Interval,
+    /// As `Interval`, to the millisecond: `2`, `0.5`, `250ms`. The value is in milliseconds.
+    FineInterval,
     /// A whole number of milliseconds.
     Milliseconds,
     /// Octets, or a number with k, m or g.
@@ -228,6 +230,10 @@ const fn mode(name: &'static str, default: &'static str, scopes: Scopes) -> Opti
 
 const fn interval(name: &'static str, default: &'static str, scopes: Scopes) -> OptionDecl {
     OptionDecl::new(name, Kind::Interval, Standard::Text(default), scopes).unit("seconds")
+}
+
+const fn fine_interval(name: &'static str, default: &'static str, scopes: Scopes) -> OptionDecl {
+    OptionDecl::new(name, Kind::FineInterval, Standard::Text(default), scopes).unit("seconds")
 }
 
 const fn milliseconds(name: &'static str, default: &'static str, scopes: Scopes) -> OptionDecl {

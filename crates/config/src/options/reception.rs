@@ -36,6 +36,10 @@ options! {
     STATIC_BANNER: Option<Arc<str>> = optional("Static_Banner", LP).check(begins_with_220);
     /// Name after `by` in the Received field. The default is `Banner_Hostname`.
     RECEIVED_HOSTNAME: Option<Arc<str>> = optional("Received_Hostname", LP);
+    /// Looks up the name of a client in DNS for the Received field. Only a name that leads back to the address is shown. The
+    /// look-up goes on beside the session; a message waits for it up to a second after the client came. Clients on this
+    /// machine are not looked up.
+    REVERSE_DNS: bool = boolean("Reverse_DNS", "true", GLP).ours();
     /// Pairs that are put into the connection context before the connect hooks run.
     CONTEXT: Arc<Dict> = dict("Context", &[], LP);
     /// SMTP extensions and trusted commands to offer, such as `ENHANCEDSTATUSCODES`, `STARTTLS`, `AUTH PLAIN`, `XCLIENT`.

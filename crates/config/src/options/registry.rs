@@ -194,7 +194,7 @@ fn type_name(kind: Kind) -> &'static str {
         Kind::Bool => "bool",
         Kind::Int { .. } => "int",
         Kind::Mode => "mode",
-        Kind::Interval => "interval",
+        Kind::Interval | Kind::FineInterval => "interval",
         Kind::Milliseconds => "milliseconds",
         Kind::Size => "size",
         Kind::Throttle => "throttle",
