@@ -126,7 +126,7 @@ pub fn policy_settings(config: &Config) -> ph_policy::Settings {
         let value = scriptlet.as_ref().map_or(200, |scope| scope.get(option));
         u32::try_from(value).unwrap_or(200)
     };
-    let seconds = |option: &ph_config::Opt<u64>| Duration::from_secs(global.get(option));
+    let time = |option: &ph_config::Opt<u64>| Duration::from_millis(global.get(option));
     let script = |declared: ph_config::ScriptDecl| ph_policy::Script {
         name: declared.name.to_string(),
         source: declared.source.to_string(),
@@ -135,9 +135,9 @@ pub fn policy_settings(config: &Config) -> ph_policy::Settings {
     ph_policy::Settings {
         scripts: config.scripts().into_iter().map(script).collect(),
         folder: config.source_dir().map(Path::to_owned),
-        hook_cpu_limit: seconds(&opt::HOOK_CPU_LIMIT),
-        load_cpu_limit: seconds(&opt::LOAD_CPU_LIMIT),
-        again_limit: seconds(&opt::HOOK_AGAIN_LIMIT),
+        hook_cpu_limit: time(&opt::HOOK_CPU_LIMIT),
+        load_cpu_limit: time(&opt::LOAD_CPU_LIMIT),
+        again_limit: time(&opt::HOOK_AGAIN_LIMIT),
         memory_limit: usize::try_from(global.get(&opt::LUA_MEMORY_LIMIT)).unwrap_or(usize::MAX),
         phase_check: match &*global.get(&opt::LUA_PHASE_CHECK) {
             "error" => ph_policy::PhaseCheck::Error,
