@@ -42,6 +42,9 @@ pub struct GeneratorOptions {
     pub first_id: u64,
     /// Stop after this time.
     pub time_max: Option<Duration>,
+    /// How long a reply may take. A server that was killed in the middle of a handshake leaves a connection that nobody
+    /// will ever end.
+    pub reply_timeout: Duration,
 }
 
 impl Default for GeneratorOptions {
@@ -60,6 +63,7 @@ impl Default for GeneratorOptions {
             sender: "load@sender.example".to_owned(),
             first_id: 1,
             time_max: None,
+            reply_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -72,6 +76,8 @@ pub enum LoadError {
     Broken(#[from] io::Error),
     #[error("the server closed the connection")]
     Closed,
+    #[error("no reply came within {0:?}")]
+    Silent(Duration),
 }
 
 /// Percentiles in microseconds.
@@ -222,7 +228,7 @@ impl Local {
         begun: Instant,
     ) -> Result<(), LoadError> {
         if connection.is_none() {
-            *connection = Some(Connection::open(shared.options.to).await?);
+            *connection = Some(Connection::open(&shared.options).await?);
         }
         let connection = connection.as_mut().expect("it was just opened");
         if let Some(refusal) = self.envelope(shared, connection, id).await? {
@@ -321,13 +327,15 @@ impl Local {
 struct Connection {
     stream: TcpStream,
     input: BytesMut,
+    reply_timeout: Duration,
 }
 
 impl Connection {
-    async fn open(to: SocketAddr) -> Result<Connection, LoadError> {
+    async fn open(options: &GeneratorOptions) -> Result<Connection, LoadError> {
+        let (to, reply_timeout) = (options.to, options.reply_timeout);
         let stream = TcpStream::connect(to).await.map_err(|error| LoadError::Connect(to, error))?;
         stream.set_nodelay(true)?;
-        let mut connection = Connection { stream, input: BytesMut::with_capacity(4096) };
+        let mut connection = Connection { stream, input: BytesMut::with_capacity(4096), reply_timeout };
         connection.reply().await?;
         connection.exchange(b"EHLO load.example\r\n").await?;
         Ok(connection)
@@ -348,7 +356,8 @@ impl Connection {
                 }
             }
             self.input.reserve(1024);
-            if self.stream.read_buf(&mut self.input).await? == 0 {
+            let read = tokio::time::timeout(self.reply_timeout, self.stream.read_buf(&mut self.input)).await;
+            if read.map_err(|_| LoadError::Silent(self.reply_timeout))?? == 0 {
                 return Err(LoadError::Closed);
             }
         }

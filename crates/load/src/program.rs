@@ -155,6 +155,7 @@ impl From<&GeneratorArgs> for GeneratorOptions {
             sender: args.sender.clone(),
             first_id: args.first_id,
             time_max: args.seconds.map(Duration::from_secs),
+            ..GeneratorOptions::default()
         }
     }
 }

@@ -163,6 +163,7 @@ fn live_and_die(
             domains: 4,
             first_id: life * IDS_PER_LIFE + 1,
             time_max: Some(lives_for),
+            reply_timeout: Duration::from_secs(5),
             ..GeneratorOptions::default()
         };
         next.send(server.smtp(), options)
@@ -190,7 +191,7 @@ fn live_and_die(
     let horizon = Instant::now() - UNWRITTEN_MAX;
     server.kill();
     if let Some(sending) = sending {
-        next.report(sending);
+        next.end(sending);
     }
     let before = delivered.iter().rev().find(|(at, _)| *at <= horizon).map(|(_, count)| *count);
     tally.account(next, before);
