@@ -191,7 +191,7 @@ fn live_and_die(
     let horizon = Instant::now() - UNWRITTEN_MAX;
     server.kill();
     if let Some(sending) = sending {
-        next.end(sending);
+        next.report(sending);
     }
     let before = delivered.iter().rev().find(|(at, _)| *at <= horizon).map(|(_, count)| *count);
     tally.account(next, before);
