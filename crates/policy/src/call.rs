@@ -4,24 +4,27 @@
 //! holds the state from beginning to end (`Turn`), and a waiting hook does not hold it.
 
 use crate::error::{HookError, lua_error_text};
-use crate::hooks::{Arguments, HOOK_COUNT, Hook, HookCall, HookResult, Parts, Returns};
+use crate::hooks::{HOOK_COUNT, Hook, HookCall, HookResult, Parts, Returns};
 use crate::host::{Host, Policy};
 use crate::objects::Session;
 use crate::registry::{Phase, number_of, type_name};
 use crate::settings::{OnError, Settings};
 use crate::task::Task;
-use crate::userdata::{EcString, IntBox};
-use bytes::Bytes;
 use mlua::function::AsyncCallFuture;
-use mlua::{AnyUserData, FromLuaMulti, Lua, Table, Value};
+use mlua::{FromLuaMulti, Lua, Table, Value};
 use parking_lot::Mutex;
 use ph_eventlog::metrics::{self, Histogram};
-use ph_message::Time;
+use start::{Outs, start};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
+
+mod choose;
+mod start;
+
+pub(crate) use start::{command, timeval};
 
 /// A table that was given to `msys.registerModule`.
 pub(crate) struct Module {
@@ -72,14 +75,31 @@ impl Dispatch {
 
     /// The same with one more module.
     pub fn with(&self, module: Arc<Module>, hooks: Vec<(Hook, mlua::Function)>) -> Dispatch {
+        self.around(module, Vec::new(), hooks)
+    }
+
+    /// The same with one more module, some of whose hooks come before those of all others.
+    pub fn around(
+        &self,
+        module: Arc<Module>,
+        before: Vec<(Hook, mlua::Function)>,
+        after: Vec<(Hook, mlua::Function)>,
+    ) -> Dispatch {
         let mut lists = self.lists.clone();
-        for (hook, function) in hooks {
+        let entry = |hook: Hook, function| {
             let seconds = metrics::HOOK_SECONDS.with(hook.name());
-            let entry = Entry { module: module.clone(), function, stats: Arc::default(), seconds };
-            lists[hook as usize] = lists[hook as usize].iter().cloned().chain([entry]).collect();
+            Entry { module: module.clone(), function, stats: Arc::default(), seconds }
+        };
+        for (hook, function) in before {
+            let first = entry(hook, function);
+            lists[hook as usize] = [first].into_iter().chain(lists[hook as usize].iter().cloned()).collect();
+        }
+        for (hook, function) in after {
+            let last = entry(hook, function);
+            lists[hook as usize] = lists[hook as usize].iter().cloned().chain([last]).collect();
         }
         let mut modules = self.modules.clone();
-        modules.push(module);
+        modules.push(module.clone());
         Dispatch { lists, modules }
     }
 }
@@ -92,46 +112,51 @@ pub(crate) struct Frame {
     pub async_ok: bool,
     pub cpu_limit: Duration,
     pub tls: Mutex<Option<Table>>,
+    /// `Envelope::generation` of the hook's message: mail that the hook makes is one further.
+    pub message_generation: u8,
+    /// What the running code prints, for a console command; otherwise it goes to the paniclog.
+    pub output: Option<Mutex<String>>,
     /// The task's number, once it holds a lock; then its end is told to the host, so that others can have the lock.
     pub task: Task,
 }
 
 impl Frame {
-    /// What `thread.create` started.
-    pub fn task(settings: &Settings) -> Arc<Frame> {
-        Arc::new(Frame {
-            phase: Phase::Queue,
-            hook: None,
+    /// What runs for no session, and may wait.
+    pub fn new(phase: Phase, hook: Option<Hook>, cpu_limit: Duration) -> Frame {
+        Frame {
+            phase,
+            hook,
             session: None,
             async_ok: true,
-            cpu_limit: settings.hook_cpu_limit,
+            cpu_limit,
             tls: Mutex::default(),
+            message_generation: 0,
+            output: None,
             task: Task::default(),
-        })
+        }
+    }
+
+    /// What `thread.create` started, in a hook about a message of that generation.
+    pub fn task(settings: &Settings, message_generation: u8) -> Arc<Frame> {
+        Arc::new(Frame { message_generation, ..Frame::new(Phase::Queue, None, settings.hook_cpu_limit) })
+    }
+
+    /// A console command of a policy.
+    pub fn control(settings: &Settings) -> Arc<Frame> {
+        let output = Some(Mutex::default());
+        Arc::new(Frame { output, ..Frame::new(Phase::Queue, None, settings.hook_cpu_limit) })
     }
 
     pub fn loading(settings: &Settings, async_ok: bool) -> Arc<Frame> {
-        Arc::new(Frame {
-            phase: Phase::Init,
-            hook: async_ok.then_some(Hook::Init),
-            session: None,
-            async_ok,
-            cpu_limit: settings.load_cpu_limit,
-            tls: Mutex::default(),
-            task: Task::default(),
-        })
+        let hook = async_ok.then_some(Hook::Init);
+        Arc::new(Frame { async_ok, ..Frame::new(Phase::Init, hook, settings.load_cpu_limit) })
     }
 
     fn of_hook(parts: &Parts<'_>, settings: &Settings) -> Arc<Frame> {
-        Arc::new(Frame {
-            phase: parts.hook.phase(),
-            hook: Some(parts.hook),
-            session: parts.session.cloned(),
-            async_ok: true,
-            cpu_limit: settings.hook_cpu_limit,
-            tls: Mutex::default(),
-            task: Task::default(),
-        })
+        let session = parts.session.cloned();
+        let message_generation = parts.message.map_or(0, |message| message.state.lock().envelope.generation);
+        let frame = Frame::new(parts.hook.phase(), Some(parts.hook), settings.hook_cpu_limit);
+        Arc::new(Frame { session, message_generation, ..frame })
     }
 }
 
@@ -224,7 +249,7 @@ impl Policy {
             match self.call_entry(entry, &parts, &frame, &outs).await {
                 Ok(value) => {
                     result.value = value;
-                    if value != 0 {
+                    if value != parts.hook.returns().goes_on() {
                         result.done = true;
                         break;
                     }
@@ -334,9 +359,9 @@ fn number(hook: Hook, value: &Value) -> Result<Verdict, String> {
         (Returns::Verdict | Returns::Lenient, Some(1.0)) => Ok(Verdict::Number(1)),
         (Returns::Verdict | Returns::Lenient, Some(2.0)) => Ok(Verdict::Again),
         (Returns::Lenient, None) if value.is_nil() => Ok(Verdict::MissingButGoOn),
-        (Returns::Number, Some(number)) => Ok(Verdict::Number(number as i64)),
-        (Returns::Number, None) if value.is_nil() => Ok(Verdict::Number(0)),
-        (Returns::Number, None) => match number_of(value) {
+        (Returns::Number | Returns::Answer, Some(number)) => Ok(Verdict::Number(number as i64)),
+        (Returns::Number | Returns::Answer, None) if value.is_nil() => Ok(Verdict::Number(returns.goes_on())),
+        (Returns::Number | Returns::Answer, None) => match number_of(value) {
             Some(number) => Ok(Verdict::Number(number as i64)),
             None => Err(format!("returned a {}; a number is wanted", type_name(value))),
         },
@@ -348,156 +373,4 @@ fn number(hook: Hook, value: &Value) -> Result<Verdict, String> {
             Err(format!("returned a {}; msys.core.VALIDATE_CONT, _DONE or _AGAIN is wanted", type_name(value)))
         }
     }
-}
-
-/// The out-parameters of a hook that has some.
-#[derive(Default)]
-struct Outs {
-    number: Option<IntBox>,
-    cont: Option<IntBox>,
-    buffer: Option<EcString>,
-}
-
-/// Capacity of the buffers that hooks fill, as the C interface has it.
-const BUFFER_SIZE: usize = 1024;
-
-impl Outs {
-    fn of(parts: &Parts<'_>) -> Outs {
-        match parts.arguments {
-            Arguments::RelayTo(_) => {
-                Outs { number: Some(IntBox::default()), cont: Some(IntBox::default()), buffer: None }
-            }
-            Arguments::MsgNowOut(_) => Outs { number: Some(IntBox::default()), ..Outs::default() },
-            Arguments::RoutingDomain => Outs { buffer: Some(EcString::with_capacity(BUFFER_SIZE)), ..Outs::default() },
-            Arguments::ReceivedText | Arguments::Words(_) => {
-                Outs { buffer: Some(EcString::new(b"")), ..Outs::default() }
-            }
-            _ => Outs::default(),
-        }
-    }
-
-    fn read_into(&self, result: &mut HookResult) {
-        result.out = self.number.as_ref().and_then(IntBox::assigned);
-        result.text = self.buffer.as_ref().map(EcString::bytes).filter(|b| !b.is_empty()).map(Bytes::from);
-    }
-}
-
-/// Starts one function with its arguments. Runs inside a turn: the state is held.
-fn start(
-    lua: &Lua,
-    host: &Host,
-    entry: &Entry,
-    parts: &Parts<'_>,
-    outs: &Outs,
-) -> mlua::Result<AsyncCallFuture<Value>> {
-    let mut session_lock = parts.session.map(|session| session.handles.lock());
-    let session = match (parts.session, &mut session_lock) {
-        (Some(session), Some(lock)) => Some(host.session_handles(lua, session, lock)?),
-        _ => None,
-    };
-    let mut message_lock = parts.message.map(|message| message.handle.lock());
-    let message = match (parts.message, &mut message_lock) {
-        (Some(message), Some(lock)) => Some(host.message_handle(lua, message, lock)?),
-        _ => None,
-    };
-    let (mut accept, mut validate, mut me) = (None, None, &entry.module.table);
-    if let Some(handles) = session {
-        if let Some(message) = parts.message {
-            handles.message = Arc::downgrade(message);
-        }
-        if parts.own_self {
-            own_self(lua, handles, &entry.module)?;
-        }
-        let handles = &*handles;
-        (accept, validate) = (Some(&handles.accept), Some(&handles.validate));
-        if parts.own_self
-            && let Some(Some(own)) = handles.selves.get(entry.module.index)
-        {
-            me = own;
-        }
-    }
-    let call = &entry.function;
-    let ec_string = |bytes: &[u8]| lua.create_userdata(EcString::new(bytes));
-    Ok(match &parts.arguments {
-        Arguments::None => call.call_async(me),
-        Arguments::AcVctx => call.call_async((me, accept, validate)),
-        Arguments::StrAcVctx(text) => call.call_async((me, ec_string(text)?, accept, validate)),
-        Arguments::MsgStrAcVctx(text) => call.call_async((me, message, ec_string(text)?, accept, validate)),
-        Arguments::VctxAuth(mechanism, status) => call.call_async((me, validate, *mechanism, *status)),
-        Arguments::RelayTo(domain) => call.call_async((me, *domain, outs.number.clone(), outs.cont.clone())),
-        Arguments::ListVctx => call.call_async((me, recipients(lua, parts.session)?, validate)),
-        Arguments::MsgAc => call.call_async((me, message, accept)),
-        Arguments::MsgAcVctx => call.call_async((me, message, accept, validate)),
-        Arguments::Msg => call.call_async((me, message)),
-        Arguments::AcMsgNowNote(now, note) => {
-            call.call_async((me, accept, message, timeval(lua, *now)?, *note, note.len()))
-        }
-        Arguments::MsgNow(now) => call.call_async((me, message, timeval(lua, *now)?)),
-        Arguments::NowAcVctxPhaseText(now, phase, text) => {
-            call.call_async((me, timeval(lua, *now)?, accept, validate, *phase, *text))
-        }
-        Arguments::Ac => call.call_async((me, accept)),
-        Arguments::RoutingDomain => call.call_async((me, Value::Nil, message, outs.buffer.clone(), BUFFER_SIZE)),
-        Arguments::ReceivedText => {
-            let construct = construct(lua, parts)?;
-            call.call_async((me, message, construct, accept, validate, outs.buffer.clone()))
-        }
-        Arguments::MsgNowOut(now) => call.call_async((me, message, timeval(lua, *now)?, outs.number.clone())),
-        Arguments::MsgDomainNowNote(domain, now, note) => {
-            let record = lua.create_table()?;
-            record.raw_set("domain", *domain)?;
-            call.call_async((me, message, record, timeval(lua, *now)?, *note, note.len()))
-        }
-        Arguments::MsgNumber(number) => call.call_async((me, message, *number)),
-        Arguments::MsgStr(text) => call.call_async((me, message, *text)),
-        Arguments::Words(words) => call.call_async((me, command(lua, words)?, outs.buffer.clone())),
-    })
-}
-
-/// The module's `self` in this session: a table of its own that finds the module's functions.
-fn own_self(lua: &Lua, handles: &mut crate::host::SessionHandles, module: &Module) -> mlua::Result<()> {
-    if handles.selves.len() <= module.index {
-        handles.selves.resize(module.index + 1, None);
-    }
-    if handles.selves[module.index].is_none() {
-        let table = lua.create_table()?;
-        let meta = lua.create_table()?;
-        meta.raw_set("__index", &module.table)?;
-        table.set_metatable(Some(meta))?;
-        handles.selves[module.index] = Some(table);
-    }
-    Ok(())
-}
-
-/// The recipients as a fresh array of bare addresses.
-fn recipients(lua: &Lua, session: Option<&Arc<Session>>) -> mlua::Result<Table> {
-    let addresses: Vec<String> = session.map_or_else(Vec::new, |session| {
-        session.state.lock().recipients.iter().map(|recipient| recipient.mailbox.to_string()).collect()
-    });
-    lua.create_sequence_from(addresses)
-}
-
-fn construct(lua: &Lua, parts: &Parts<'_>) -> mlua::Result<Option<AnyUserData>> {
-    let session = parts.session.map(Arc::downgrade);
-    session.map(|session| lua.create_userdata(crate::userdata::Construct { session })).transpose()
-}
-
-/// A timeval: `tv_sec`, `tv_usec`.
-pub(crate) fn timeval(lua: &Lua, time: Time) -> mlua::Result<Table> {
-    let table = lua.create_table_with_capacity(0, 2)?;
-    table.raw_set("tv_sec", time.secs())?;
-    table.raw_set("tv_usec", time.micros().rem_euclid(1_000_000))?;
-    Ok(table)
-}
-
-/// A console command: `argc`, and `argv` from 0.
-fn command(lua: &Lua, words: &[String]) -> mlua::Result<Table> {
-    let argv = lua.create_table()?;
-    for (index, word) in words.iter().enumerate() {
-        argv.raw_set(index, word.as_str())?;
-    }
-    let table = lua.create_table()?;
-    table.raw_set("argc", words.len())?;
-    table.raw_set("argv", argv)?;
-    Ok(table)
 }

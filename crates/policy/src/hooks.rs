@@ -3,13 +3,14 @@
 //! A hook is a function in a table given to `msys.registerModule`; its key is the hook's name. The bare `validate_*` names
 //! and `init`, `deinit` are callouts, the others hook points named `<scope>_<name>`
 //! (4/4-implementing-policy-scriptlets.md, 3/3-api/arch-primary-apis.md). Every name of Momentum's reference is known here, so
-//! that a module that has one the engine does not call is told so instead of waiting for ever.
+//! that a module that has one the engine does not call is told so instead of waiting for ever. `call.rs` has their arguments.
 
-use crate::objects::{Message, Session};
 use crate::registry::Phase;
-use bytes::Bytes;
-use ph_message::Time;
-use std::sync::Arc;
+
+mod call;
+
+pub(crate) use call::{Arguments, Parts};
+pub use call::{HookCall, HookResult};
 
 /// What a hook's return value means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,10 +21,20 @@ pub enum Returns {
     Lenient,
     /// A number that the engine reads; nil counts as 0. Not 0 ends the hook.
     Number,
+    /// A number that answers the engine's question and ends the hook. -1 and nil are no answer: the next module is asked, at
+    /// last the engine itself. A policy that forgot its `return` must neither log anybody in nor choose a binding.
+    Answer,
     /// Ignored.
     Nothing,
     /// `true` is required.
     True,
+}
+
+impl Returns {
+    /// The number after which the next module is asked.
+    pub(crate) fn goes_on(self) -> i64 {
+        if self == Returns::Answer { -1 } else { 0 }
+    }
 }
 
 macro_rules! hooks {
@@ -54,17 +65,18 @@ hooks! {
     CoreValidateAccept "core_validate_accept" Connect Number true,
     ValidateConnect "validate_connect" Connect Verdict true,
     CoreValidateConnect "core_validate_connect" Connect Number true,
-    CoreGetInboundTlsParameters "core_get_inbound_tls_parameters" Connect Nothing false,
-    CoreInboundSmtpTlsVerifyCallback "core_inbound_smtp_tls_verify_callback" Connect Number false,
-    CoreInboundSmtpTlsPostAccept "core_inbound_smtp_tls_post_accept" Connect Nothing false,
+    CoreGetInboundTlsParameters "core_get_inbound_tls_parameters" Connect Nothing true,
+    CoreInboundSmtpTlsVerifyCallback "core_inbound_smtp_tls_verify_callback" Connect Answer true,
+    CoreInboundSmtpTlsPostAccept "core_inbound_smtp_tls_post_accept" Connect Nothing true,
     ValidateEhlo "validate_ehlo" Ehlo Verdict true,
-    CorePreEsmtpAuth "core_pre_esmtp_auth" Ehlo Number false,
-    AcAuthPerformAuth "ac_auth_perform_auth" Ehlo Number false,
+    CorePreEsmtpAuth "core_pre_esmtp_auth" Ehlo Answer true,
+    AcAuthPerformAuth "ac_auth_perform_auth" Ehlo Answer true,
+    AcAuthLogAuthFailure "ac_auth_log_auth_failure" Ehlo Nothing true,
     CoreValidateAuth "core_validate_auth" Ehlo Number true,
     ValidateMailfrom "validate_mailfrom" Mailfrom Verdict true,
     ValidateRcptto "validate_rcptto" Rcptto Verdict true,
     CorePreEcCanRelayTo "core_pre_ec_can_relay_to" Rcptto Number true,
-    CoreConfigGetDomainRelay "core_config_get_domain_relay" Rcptto Number false,
+    CoreConfigGetDomainRelay "core_config_get_domain_relay" Rcptto Number true,
     ValidateRcpttoList "validate_rcptto_list" Rcptto Verdict true,
     ValidateData "validate_data" Data Verdict true,
     ValidateDataSpool "validate_data_spool" DataSpool Verdict true,
@@ -95,10 +107,10 @@ hooks! {
     CoreLogPermanentFailureV1 "core_log_permanent_failure_v1" Queue Nothing true,
     CoreLogAttemptV1 "core_log_attempt_v1" Queue Nothing true,
     CoreGenerateBounces "core_generate_bounces" Queue Number true,
-    CoreBindingGroupChooseBinding "core_binding_group_choose_binding" SetBinding Number true,
-    CoreGetOutboundTlsParameters "core_get_outbound_tls_parameters" Queue Nothing false,
-    CoreGetMsgExpirationParams "core_get_msg_expiration_params" Queue Number false,
-    OutboundSmtpAuthConfig "outbound_smtp_auth_config" Queue Number false,
+    CoreBindingGroupChooseBinding "core_binding_group_choose_binding" SetBinding Answer true,
+    CoreGetOutboundTlsParameters "core_get_outbound_tls_parameters" Queue Nothing true,
+    CoreGetMsgExpirationParams "core_get_msg_expiration_params" Queue Number true,
+    OutboundSmtpAuthConfig "outbound_smtp_auth_config" Queue Nothing true,
     HttpRequestEval "http_request_eval" Queue Number false,
     HttpResponseEval "http_response_eval" Queue Number false,
     GenericDeliveryHttpResponseEval "generic_delivery_http_response_eval" Queue Number false,
@@ -185,378 +197,6 @@ impl Hook {
 
     fn declared(self) -> &'static Declared {
         &HOOKS[self as usize]
-    }
-}
-
-/// One call of a hook with everything the policy gets to see, borrowed.
-///
-/// `command` of EHLO, MAIL and RCPT is the command line with its CRLF: `MAIL FROM:<a@b> SIZE=10\r\n`, the verb in upper case.
-#[derive(Clone, Copy)]
-pub enum HookCall<'a> {
-    CoreValidateAccept {
-        session: &'a Arc<Session>,
-    },
-    ValidateConnect {
-        session: &'a Arc<Session>,
-    },
-    CoreValidateConnect {
-        session: &'a Arc<Session>,
-    },
-    ValidateEhlo {
-        command: &'a [u8],
-        session: &'a Arc<Session>,
-    },
-    /// `mechanism` and `status` (`pass`, `fail`, `error`) as the hook's two last arguments.
-    CoreValidateAuth {
-        session: &'a Arc<Session>,
-        mechanism: &'a str,
-        status: &'a str,
-    },
-    /// The message is what `accept_construct_get_message_construct(ac).message` gives.
-    ValidateMailfrom {
-        command: &'a [u8],
-        session: &'a Arc<Session>,
-        message: &'a Arc<Message>,
-    },
-    ValidateRcptto {
-        message: &'a Arc<Message>,
-        command: &'a [u8],
-        session: &'a Arc<Session>,
-    },
-    /// The relay decision. A policy that answers leaves 1 or 0 in `HookResult::out` (the reference's `rv`).
-    CorePreEcCanRelayTo {
-        domain: &'a str,
-        session: &'a Arc<Session>,
-    },
-    /// The list is `session.state.recipients`.
-    ValidateRcpttoList {
-        session: &'a Arc<Session>,
-        message: &'a Arc<Message>,
-    },
-    ValidateData {
-        message: &'a Arc<Message>,
-        session: &'a Arc<Session>,
-    },
-    ValidateDataSpool {
-        message: &'a Arc<Message>,
-        session: &'a Arc<Session>,
-    },
-    ValidateRcpttoListFinal {
-        session: &'a Arc<Session>,
-        message: &'a Arc<Message>,
-    },
-    /// `session` is `None` for a message that no connection brought; so in all hooks where it is optional.
-    CorePreMsgEachRcpt {
-        message: &'a Arc<Message>,
-        session: Option<&'a Arc<Session>>,
-    },
-    ValidateDataSpoolEachRcpt {
-        message: &'a Arc<Message>,
-        session: &'a Arc<Session>,
-    },
-    CoreValidateDataSpoolEachRcpt {
-        message: &'a Arc<Message>,
-        session: &'a Arc<Session>,
-    },
-    CorePostValidateDataSpoolEachRcptV1 {
-        message: &'a Arc<Message>,
-        session: &'a Arc<Session>,
-    },
-    CorePostMsgEachRcpt {
-        message: &'a Arc<Message>,
-        session: Option<&'a Arc<Session>>,
-    },
-    ValidateSetBinding {
-        message: &'a Arc<Message>,
-    },
-    CorePostValidateSetBinding {
-        message: &'a Arc<Message>,
-    },
-    /// `HookResult::value`: 0 go on, 1 reject with 550, 2 with 451.
-    CoreFinalValidation2 {
-        message: &'a Arc<Message>,
-        session: Option<&'a Arc<Session>>,
-    },
-    CoreFinalValidation {
-        message: &'a Arc<Message>,
-        session: Option<&'a Arc<Session>>,
-    },
-    CorePostFinalValidation {
-        message: &'a Arc<Message>,
-        session: Option<&'a Arc<Session>>,
-    },
-    CoreLogReceptionV1 {
-        session: Option<&'a Arc<Session>>,
-        message: &'a Arc<Message>,
-        now: Time,
-        note: &'a str,
-    },
-    /// `HookResult::value`: `EC_MESSAGE_ENQUEUE_HOOK_CONT` 0, `_OK` 1, `_ERR` 2.
-    CoreEcMessageEnqueue {
-        message: &'a Arc<Message>,
-        now: Time,
-    },
-    CoreLogRejection {
-        now: Time,
-        session: &'a Arc<Session>,
-        phase: &'a str,
-        text: &'a str,
-    },
-    CoreServerEsmtpSessionAbort {
-        session: &'a Arc<Session>,
-    },
-    /// The end of the session: afterwards its `self` tables and handles are gone.
-    ValidateDealloc {
-        session: &'a Arc<Session>,
-    },
-    /// `HookResult::value` not 0: `HookResult::text` is the routing domain.
-    CoreConfigGetMessageRoutingDomain {
-        message: &'a Arc<Message>,
-    },
-    /// `HookResult::value` 1: `HookResult::text` replaces the Received header's text.
-    CoreGetReceivedHeaderText {
-        message: &'a Arc<Message>,
-        session: &'a Arc<Session>,
-    },
-    /// `HookResult::value` 1: the policy set the next attempt, in seconds since the epoch, in `HookResult::out`.
-    CoreEcMessageSetNextAttempt {
-        message: &'a Arc<Message>,
-        now: Time,
-    },
-    CorePreMailqMessageRequeue {
-        message: &'a Arc<Message>,
-        now: Time,
-    },
-    CoreLogDeliveryV1 {
-        message: &'a Arc<Message>,
-        domain: &'a str,
-        now: Time,
-        note: &'a str,
-    },
-    CoreLogTransientFailureV1 {
-        message: &'a Arc<Message>,
-        domain: &'a str,
-        now: Time,
-        note: &'a str,
-    },
-    CoreLogPermanentFailureV1 {
-        message: &'a Arc<Message>,
-        domain: &'a str,
-        now: Time,
-        note: &'a str,
-    },
-    CoreLogAttemptV1 {
-        message: &'a Arc<Message>,
-        domain: &'a str,
-        now: Time,
-        note: &'a str,
-    },
-    CoreGenerateBounces {
-        message: &'a Arc<Message>,
-        enabled: bool,
-    },
-    CoreBindingGroupChooseBinding {
-        message: &'a Arc<Message>,
-        group: &'a str,
-    },
-    MsgGenDataSpool {
-        message: &'a Arc<Message>,
-    },
-    /// `words[0]` is the command. `HookResult::value` 1: the built-in is skipped and `HookResult::text` is the answer.
-    CoreControlPreCommand {
-        words: &'a [String],
-    },
-    CorePostConfigCommit,
-    CoreLogReopen,
-    CoreControlShutdown,
-}
-
-/// What the hooks of one name came to.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct HookResult {
-    /// A module ended the phase with `VALIDATE_DONE` (or a number other than 0 where the hook returns numbers).
-    pub done: bool,
-    /// The last number that a module returned, for hooks that return numbers.
-    pub value: i64,
-    /// What a policy left in the hook's out-parameter (`rv`), for hooks that have one.
-    pub out: Option<i64>,
-    /// What a policy wrote into the hook's buffer, for hooks that have one.
-    pub text: Option<Bytes>,
-}
-
-/// The Lua arguments after `self`, by shape: several hooks share one.
-pub(crate) enum Arguments<'a> {
-    None,
-    AcVctx,
-    StrAcVctx(&'a [u8]),
-    MsgStrAcVctx(&'a [u8]),
-    VctxAuth(&'a str, &'a str),
-    RelayTo(&'a str),
-    ListVctx,
-    MsgAc,
-    MsgAcVctx,
-    Msg,
-    AcMsgNowNote(Time, &'a str),
-    MsgNow(Time),
-    NowAcVctxPhaseText(Time, &'a str, &'a str),
-    Ac,
-    RoutingDomain,
-    ReceivedText,
-    MsgNowOut(Time),
-    MsgDomainNowNote(&'a str, Time, &'a str),
-    MsgNumber(i64),
-    MsgStr(&'a str),
-    Words(&'a [String]),
-}
-
-/// A call taken apart.
-pub(crate) struct Parts<'a> {
-    pub hook: Hook,
-    pub session: Option<&'a Arc<Session>>,
-    pub message: Option<&'a Arc<Message>>,
-    /// `self` is the session's own table (hooks that have a vctx, and `validate_dealloc`), else the module's.
-    pub own_self: bool,
-    pub arguments: Arguments<'a>,
-}
-
-impl<'a> HookCall<'a> {
-    pub fn hook(&self) -> Hook {
-        self.parts().hook
-    }
-
-    pub(crate) fn parts(&self) -> Parts<'a> {
-        use HookCall as C;
-        let with = |hook, session: &'a Arc<Session>, message: Option<&'a Arc<Message>>, arguments| Parts {
-            hook,
-            session: Some(session),
-            message,
-            own_self: true,
-            arguments,
-        };
-        let maybe = |hook, message: &'a Arc<Message>, session: Option<&'a Arc<Session>>, arguments| Parts {
-            hook,
-            session,
-            message: Some(message),
-            own_self: session.is_some(),
-            arguments,
-        };
-        let queue = |hook, message: &'a Arc<Message>, arguments| Parts {
-            hook,
-            session: None,
-            message: Some(message),
-            own_self: false,
-            arguments,
-        };
-        let process = |hook, arguments| Parts { hook, session: None, message: None, own_self: false, arguments };
-        match *self {
-            C::CoreValidateAccept { session } => with(Hook::CoreValidateAccept, session, None, Arguments::AcVctx),
-            C::ValidateConnect { session } => with(Hook::ValidateConnect, session, None, Arguments::AcVctx),
-            C::CoreValidateConnect { session } => with(Hook::CoreValidateConnect, session, None, Arguments::AcVctx),
-            C::ValidateEhlo { command, session } => {
-                with(Hook::ValidateEhlo, session, None, Arguments::StrAcVctx(command))
-            }
-            C::CoreValidateAuth { session, mechanism, status } => {
-                with(Hook::CoreValidateAuth, session, None, Arguments::VctxAuth(mechanism, status))
-            }
-            C::ValidateMailfrom { command, session, message } => {
-                with(Hook::ValidateMailfrom, session, Some(message), Arguments::StrAcVctx(command))
-            }
-            C::ValidateRcptto { message, command, session } => {
-                with(Hook::ValidateRcptto, session, Some(message), Arguments::MsgStrAcVctx(command))
-            }
-            C::CorePreEcCanRelayTo { domain, session } => {
-                Parts { own_self: false, ..with(Hook::CorePreEcCanRelayTo, session, None, Arguments::RelayTo(domain)) }
-            }
-            C::ValidateRcpttoList { session, message } => {
-                with(Hook::ValidateRcpttoList, session, Some(message), Arguments::ListVctx)
-            }
-            C::ValidateData { message, session } => {
-                with(Hook::ValidateData, session, Some(message), Arguments::MsgAcVctx)
-            }
-            C::ValidateDataSpool { message, session } => {
-                with(Hook::ValidateDataSpool, session, Some(message), Arguments::MsgAcVctx)
-            }
-            C::ValidateRcpttoListFinal { session, message } => {
-                with(Hook::ValidateRcpttoListFinal, session, Some(message), Arguments::ListVctx)
-            }
-            C::CorePreMsgEachRcpt { message, session } => {
-                Parts { own_self: false, ..maybe(Hook::CorePreMsgEachRcpt, message, session, Arguments::MsgAc) }
-            }
-            C::ValidateDataSpoolEachRcpt { message, session } => {
-                with(Hook::ValidateDataSpoolEachRcpt, session, Some(message), Arguments::MsgAcVctx)
-            }
-            C::CoreValidateDataSpoolEachRcpt { message, session } => {
-                with(Hook::CoreValidateDataSpoolEachRcpt, session, Some(message), Arguments::MsgAcVctx)
-            }
-            C::CorePostValidateDataSpoolEachRcptV1 { message, session } => {
-                with(Hook::CorePostValidateDataSpoolEachRcptV1, session, Some(message), Arguments::MsgAcVctx)
-            }
-            C::CorePostMsgEachRcpt { message, session } => {
-                maybe(Hook::CorePostMsgEachRcpt, message, session, Arguments::MsgAcVctx)
-            }
-            C::ValidateSetBinding { message } => queue(Hook::ValidateSetBinding, message, Arguments::Msg),
-            C::CorePostValidateSetBinding { message } => {
-                queue(Hook::CorePostValidateSetBinding, message, Arguments::Msg)
-            }
-            C::CoreFinalValidation2 { message, session } => {
-                maybe(Hook::CoreFinalValidation2, message, session, Arguments::MsgAcVctx)
-            }
-            C::CoreFinalValidation { message, session } => {
-                maybe(Hook::CoreFinalValidation, message, session, Arguments::MsgAcVctx)
-            }
-            C::CorePostFinalValidation { message, session } => {
-                maybe(Hook::CorePostFinalValidation, message, session, Arguments::MsgAcVctx)
-            }
-            C::CoreLogReceptionV1 { session, message, now, note } => Parts {
-                own_self: false,
-                ..maybe(Hook::CoreLogReceptionV1, message, session, Arguments::AcMsgNowNote(now, note))
-            },
-            C::CoreEcMessageEnqueue { message, now } => {
-                queue(Hook::CoreEcMessageEnqueue, message, Arguments::MsgNow(now))
-            }
-            C::CoreLogRejection { now, session, phase, text } => {
-                with(Hook::CoreLogRejection, session, None, Arguments::NowAcVctxPhaseText(now, phase, text))
-            }
-            C::CoreServerEsmtpSessionAbort { session } => {
-                Parts { own_self: false, ..with(Hook::CoreServerEsmtpSessionAbort, session, None, Arguments::Ac) }
-            }
-            C::ValidateDealloc { session } => with(Hook::ValidateDealloc, session, None, Arguments::None),
-            C::CoreConfigGetMessageRoutingDomain { message } => {
-                queue(Hook::CoreConfigGetMessageRoutingDomain, message, Arguments::RoutingDomain)
-            }
-            C::CoreGetReceivedHeaderText { message, session } => {
-                with(Hook::CoreGetReceivedHeaderText, session, Some(message), Arguments::ReceivedText)
-            }
-            C::CoreEcMessageSetNextAttempt { message, now } => {
-                queue(Hook::CoreEcMessageSetNextAttempt, message, Arguments::MsgNowOut(now))
-            }
-            C::CorePreMailqMessageRequeue { message, now } => {
-                queue(Hook::CorePreMailqMessageRequeue, message, Arguments::MsgNow(now))
-            }
-            C::CoreLogDeliveryV1 { message, domain, now, note } => {
-                queue(Hook::CoreLogDeliveryV1, message, Arguments::MsgDomainNowNote(domain, now, note))
-            }
-            C::CoreLogTransientFailureV1 { message, domain, now, note } => {
-                queue(Hook::CoreLogTransientFailureV1, message, Arguments::MsgDomainNowNote(domain, now, note))
-            }
-            C::CoreLogPermanentFailureV1 { message, domain, now, note } => {
-                queue(Hook::CoreLogPermanentFailureV1, message, Arguments::MsgDomainNowNote(domain, now, note))
-            }
-            C::CoreLogAttemptV1 { message, domain, now, note } => {
-                queue(Hook::CoreLogAttemptV1, message, Arguments::MsgDomainNowNote(domain, now, note))
-            }
-            C::CoreGenerateBounces { message, enabled } => {
-                queue(Hook::CoreGenerateBounces, message, Arguments::MsgNumber(i64::from(enabled)))
-            }
-            C::CoreBindingGroupChooseBinding { message, group } => {
-                queue(Hook::CoreBindingGroupChooseBinding, message, Arguments::MsgStr(group))
-            }
-            C::MsgGenDataSpool { message } => queue(Hook::MsgGenDataSpool, message, Arguments::Msg),
-            C::CoreControlPreCommand { words } => process(Hook::CoreControlPreCommand, Arguments::Words(words)),
-            C::CorePostConfigCommit => process(Hook::CorePostConfigCommit, Arguments::None),
-            C::CoreLogReopen => process(Hook::CoreLogReopen, Arguments::None),
-            C::CoreControlShutdown => process(Hook::CoreControlShutdown, Arguments::None),
-        }
     }
 }
 

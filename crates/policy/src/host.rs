@@ -58,6 +58,7 @@ pub struct Host {
     /// Modules whose hooks are not looked up yet: name, script, table.
     pub(crate) pending_modules: Mutex<Vec<(String, String, Table)>>,
     pub(crate) patterns: crate::api::pcre::Cache,
+    pub(crate) controls: crate::control::Controls,
     /// `print` writes to standard output as the reference interpreter does: for running scripts outside a server.
     plain_output: bool,
 }
@@ -111,6 +112,7 @@ impl Policy {
             loading_script: Mutex::new(None),
             pending_modules: Mutex::default(),
             patterns,
+            controls: Mutex::default(),
             plain_output: plain,
         });
         let lua = state::new(&host).map_err(|error| whole(&lua_error_text(&error)))?;
@@ -133,6 +135,9 @@ impl Policy {
                 errors.push(LoadError { script: script.name.clone(), place: script.place.clone(), text });
             }
             *self.host.loading_script.lock() = None;
+        }
+        if let Err(error) = self.enter_custom_policy() {
+            errors.extend(whole(&lua_error_text(&error)).0);
         }
         if errors.is_empty() {
             errors.extend(self.run_inits().await);

@@ -8,6 +8,8 @@
 mod api;
 mod call;
 mod check;
+mod control;
+mod custom_policy;
 pub mod dialect;
 mod error;
 mod hooks;
@@ -20,11 +22,13 @@ mod services;
 mod settings;
 mod state;
 mod task;
+mod tls;
 mod userdata;
 mod watchdog;
 
 pub use call::Stats;
 pub use check::{Diagnostic, Severity, check_policy, check_source};
+pub use control::ControlName;
 pub use error::{HookError, LoadError, LoadErrors};
 pub use hooks::{HOOK_COUNT, Hook, HookCall, HookResult};
 pub use host::{Host, MessageHandle, Policy, SessionHandles};
@@ -33,3 +37,4 @@ pub use registry::Phase;
 pub use registry::reference::{lua_api_json, reference_markdown, stubs};
 pub use services::{Inject, Log, LogLevel, NoEngine, Options, Routes, Services, SessionCounts};
 pub use settings::{OnError, PhaseCheck, Script, Settings};
+pub use tls::{TlsParameters, TlsValues};

@@ -65,6 +65,18 @@ pub trait Routes: Send + Sync {
     fn binding(&self, name: &str) -> Option<String>;
     /// One binding of a group, chosen by weight and state, or `None` when there is no such group.
     fn choose(&self, group: &str) -> Option<String>;
+    /// The slot of a binding: a number that stays while the configuration does.
+    fn slot_of(&self, _binding: &str) -> Option<i64> {
+        None
+    }
+    /// Name and group of the binding in a slot.
+    fn binding_in_slot(&self, _slot: i64) -> Option<(String, String)> {
+        None
+    }
+    /// How many bindings a group has.
+    fn group_size(&self, _group: &str) -> usize {
+        0
+    }
     /// The domain of `gateway` for a recipient's domain, where one is configured.
     fn gateway(&self, binding: &str, domain: &str) -> Option<String>;
     /// `delivery_method` for a binding and domain, lower case.

@@ -57,7 +57,10 @@ fn host_functions(lua: &Lua, host: &Arc<Host>) -> mlua::Result<Table> {
         "print",
         lua.create_function(move |_, text: LuaString| {
             if let Some(host) = weak.upgrade() {
-                host.services.log.print(&text.to_string_lossy());
+                let text = text.to_string_lossy();
+                if !host.print_to_console(&text) {
+                    host.services.log.print(&text);
+                }
             }
             Ok(())
         })?,

@@ -332,6 +332,11 @@ pub struct IntBox {
 }
 
 impl IntBox {
+    /// A box that holds a number that no policy assigned.
+    pub fn holding(number: i64) -> IntBox {
+        IntBox { inner: Arc::new((AtomicI64::new(number), AtomicBool::new(false))) }
+    }
+
     /// What a policy assigned, if it did.
     pub fn assigned(&self) -> Option<i64> {
         self.inner.1.load(Ordering::Relaxed).then(|| self.inner.0.load(Ordering::Relaxed))

@@ -13,6 +13,7 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod control;
 mod dumper;
 mod pbp;
 
@@ -23,6 +24,7 @@ pub static TABLE: Table = Table {
         &ASYNC_OK,
         &dumper::DUMPER,
         &READFILE,
+        &control::REGISTER_CONTROL,
         &REGISTER_MODULE,
         &TYPE,
         &LOG,
@@ -30,6 +32,10 @@ pub static TABLE: Table = Table {
         &NOW,
         &MESSAGE_NEW,
         &CLASS_META_TABLE,
+        &control::BINDING_ID,
+        &control::BINDING_NAME,
+        &control::GROUP_SIZE,
+        &control::TLS_PARAMS_SET,
         &pbp::CHECK_WHITELIST,
         &pbp::SET_WHITELIST,
         &pbp::SIZE_IN_BYTES,

@@ -7,6 +7,8 @@ use crate::objects::Message;
 use crate::registry::{
     ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Type, optional, returns,
 };
+use crate::userdata::Msg;
+use std::sync::Arc;
 
 pub static BINDING: Function = Function {
     name: "msg:binding",
@@ -109,7 +111,11 @@ fn binding_group(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
         Arg::Bytes(_) | Arg::Number(_) => Some(args.text(0)?),
         _ => None,
     };
-    let chosen = group.as_deref().and_then(|group| ctx.host.services.routes.choose(group));
+    let chosen = group.as_deref().and_then(|group| {
+        let asked =
+            if args.is_own_message() { Msg::Own(message.clone()) } else { Msg::Engine(Arc::downgrade(&message)) };
+        ctx.host.choose_binding(&ctx.lua, &asked, group)
+    });
     let (Some(group), Some(binding)) = (group.clone(), chosen) else {
         let name = group.unwrap_or("(not a name)".into());
         ctx.host.error(&format!("msg:binding_group: no such binding group: {name}"));
