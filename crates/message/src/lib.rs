@@ -4,6 +4,7 @@ pub mod address;
 pub mod address_list;
 pub mod charset;
 mod codec;
+pub mod compose;
 mod content;
 pub mod content_type;
 mod context;
