@@ -209,10 +209,8 @@ impl State {
         let no = grant.queue;
         let fruitless = !grant.asked.load(Relaxed) && !grant.excused.load(Relaxed);
         self.note_asked(grant);
-        if grant.prepaid.load(Relaxed)
-            && let Some(bucket) = self.queue(no).messages
-        {
-            self.scheduler.buckets[bucket as usize].bucket.give_back(1);
+        if grant.prepaid.load(Relaxed) {
+            self.give_token_back(no);
         }
         let queue = self.queue_mut(no);
         queue.connections -= 1;
@@ -242,6 +240,15 @@ impl State {
         }
         self.consider(no, now);
         self.note_if_spare(no);
+    }
+
+    /// A message of this queue was charged and not sent.
+    pub fn give_token_back(&mut self, no: u32) {
+        if let Some(bucket) = self.queue(no).messages
+            && let Some(shared) = self.scheduler.buckets.get_mut(bucket as usize)
+        {
+            shared.bucket.give_back(1);
+        }
     }
 
     /// Turns a connection to a sibling queue of its binding that has more mail than connections.

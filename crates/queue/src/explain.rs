@@ -37,6 +37,8 @@ pub enum Reason {
     HostFull { host: IpAddr, until: Time },
     /// The domain's hosts are not known yet.
     Resolving { until: Time },
+    /// This machine could not make a connection.
+    TroubleHere { until: Time },
     /// Connections ended before they took mail.
     BackingOff { until: Time, connections: u32 },
     /// The queue's connections are at work on what is ahead of it; more are opened as time goes by.
@@ -55,6 +57,7 @@ impl Reason {
             | Reason::HostThrottled { until, .. }
             | Reason::HostFull { until, .. }
             | Reason::Resolving { until }
+            | Reason::TroubleHere { until }
             | Reason::BackingOff { until, .. } => Some(*until),
             Reason::Suspended { until, .. } if *until != Time::MAX => Some(*until),
             _ => None,
@@ -79,6 +82,9 @@ impl fmt::Display for Reason {
             Reason::HostThrottled { host, until } => write!(f, "the throttle of host {host} is used up until {until}"),
             Reason::HostFull { host, .. } => write!(f, "max_outbound_connections of host {host} is reached"),
             Reason::Resolving { .. } => write!(f, "the hosts of the domain are being looked up"),
+            Reason::TroubleHere { until } => {
+                write!(f, "this machine could not make a connection; the next try at {}", until.secs())
+            }
             Reason::BackingOff { until, connections } => {
                 write!(f, "{connections} connections in a row ended early; the next one at {}", until.secs())
             }

@@ -14,7 +14,7 @@ use std::net::IpAddr;
 
 /// Addresses that are remembered; beyond it those are forgotten that neither rest nor are connected to.
 const HOSTS_MAX: usize = 65_536;
-/// Queues that wait for a place at one address.
+/// Queues that wait for a place at one address, or for the end of its rest. Those beyond it wait for their time.
 const WAITERS_MAX: usize = 1024;
 /// Buckets of host scopes; beyond it the full ones are forgotten (a full bucket is as good as a new one).
 const BUCKETS_MAX: usize = 16_384;
@@ -51,12 +51,8 @@ impl HostPermit {
 impl Drop for HostPermit {
     fn drop(&mut self) {
         let waiter = self.queue.0.hosts.lock().leave(self.key);
-        if let Some((no, serial)) = waiter {
-            self.queue.with(|state, now| {
-                if state.queue_if(no, serial).is_some() {
-                    state.undefer(no, now);
-                }
-            });
+        if let Some(waiter) = waiter {
+            self.queue.wake_waiter(waiter);
         }
     }
 }
@@ -103,13 +99,26 @@ impl Queue {
         host.state.rests_until
     }
 
-    /// The address works: it does not rest any more.
+    /// The address works: it does not rest any more, and queues that wait for the end of its rest need not.
     pub fn host_worked(&self, at: &QueueRef, address: IpAddr) {
-        let mut hosts = self.0.hosts.lock();
-        let key = hosts.key(&at.group, &at.binding, address);
-        if let Some(host) = hosts.hosts.get_mut(&key) {
+        let waiters = {
+            let mut hosts = self.0.hosts.lock();
+            let key = hosts.key(&at.group, &at.binding, address);
+            let Some(host) = hosts.hosts.get_mut(&key) else { return };
             host.state.rests_until = Time::ZERO;
+            std::mem::take(&mut host.sleepers)
+        };
+        for waiter in waiters {
+            self.wake_waiter(waiter);
         }
+    }
+
+    fn wake_waiter(&self, (no, serial): Waiter) {
+        self.with(|state, now| {
+            if state.queue_if(no, serial).is_some() {
+                state.undefer(no, now);
+            }
+        });
     }
 
     /// Whether an address is not resting.
@@ -138,7 +147,20 @@ pub(crate) struct Hosts {
 #[derive(Debug, Default)]
 struct Host {
     state: HostState,
-    waiters: Vec<(u32, u64)>,
+    /// Queues that wait for a place.
+    waiters: Vec<Waiter>,
+    /// Queues that wait for the end of its rest.
+    sleepers: Vec<Waiter>,
+}
+
+/// A queue by its number and serial.
+type Waiter = (u32, u64);
+
+/// What a queue waits for at an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WaitFor {
+    Place,
+    EndOfRest,
 }
 
 impl Hosts {
@@ -185,19 +207,24 @@ impl Hosts {
         Ok(())
     }
 
-    fn leave(&mut self, key: HostKey) -> Option<(u32, u64)> {
+    fn leave(&mut self, key: HostKey) -> Option<Waiter> {
         let host = self.hosts.get_mut(&key)?;
         host.state.connections = host.state.connections.saturating_sub(1);
         (!host.waiters.is_empty()).then(|| host.waiters.remove(0))
     }
 
-    pub fn wait(&mut self, at: &QueueRef, address: IpAddr, waiter: (u32, u64)) {
+    /// Enters a queue that waits. False: what it waits for has come meanwhile.
+    pub fn wait(&mut self, at: &QueueRef, address: IpAddr, waiter: Waiter, what: WaitFor, now: Time) -> bool {
         let key = self.key(&at.group, &at.binding, address);
-        if let Some(host) = self.hosts.get_mut(&key)
-            && host.waiters.len() < WAITERS_MAX
-            && !host.waiters.contains(&waiter)
-        {
-            host.waiters.push(waiter);
+        let Some(host) = self.hosts.get_mut(&key) else { return true };
+        let list = match what {
+            WaitFor::Place => &mut host.waiters,
+            WaitFor::EndOfRest if host.state.rests_until <= now => return false,
+            WaitFor::EndOfRest => &mut host.sleepers,
+        };
+        if list.len() < WAITERS_MAX && !list.contains(&waiter) {
+            list.push(waiter);
         }
+        true
     }
 }

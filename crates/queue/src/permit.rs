@@ -5,6 +5,7 @@
 
 use crate::Queue;
 use crate::explain::Reason;
+use crate::hosts::WaitFor;
 use crate::names::QueueRef;
 use ph_message::Time;
 use smallvec::SmallVec;
@@ -35,10 +36,13 @@ impl Permit {
             Deferral::HostThrottled(host) => Reason::HostThrottled { host, until },
             Deferral::HostFull(host) => Reason::HostFull { host, until },
             Deferral::Resolving => Reason::Resolving { until },
+            Deferral::TroubleHere => Reason::TroubleHere { until },
         };
         self.inner.defer(self, until, reason);
-        if let Deferral::HostFull(host) = why {
-            self.inner.wait_for_host(self, host);
+        match why {
+            Deferral::HostFull(host) => self.inner.wait_for_host(self, host, WaitFor::Place),
+            Deferral::HostResting(host) => self.inner.wait_for_host(self, host, WaitFor::EndOfRest),
+            _ => {}
         }
     }
 
@@ -57,7 +61,7 @@ impl Drop for Permit {
 /// Why a connection has to wait.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deferral {
-    /// All addresses rest after a failure; this one is up first.
+    /// All addresses rest after a failure; this one is up first, or as soon as another connection finds that it works.
     HostResting(IpAddr),
     /// All addresses are throttled; this one has a token first.
     HostThrottled(IpAddr),
@@ -66,6 +70,8 @@ pub enum Deferral {
     HostFull(IpAddr),
     /// The domain's routing is not known yet.
     Resolving,
+    /// This machine could not make the connection: no socket, no source address, no certificate.
+    TroubleHere,
 }
 
 /// The table's side of a permit.

@@ -6,7 +6,7 @@
 use crate::connection::Standing;
 use crate::explain::Reason;
 use crate::finals::Final;
-use crate::hosts::Hosts;
+use crate::hosts::{Hosts, WaitFor};
 use crate::limits::{Limits, Settings};
 use crate::names::{DEFAULT, QueueRef};
 use crate::permit::Permit;
@@ -248,6 +248,24 @@ impl Queue {
         });
     }
 
+    /// Nothing was tried, and there is no sense in trying before `until`: no attempt is counted, its token is given back.
+    pub fn postpone(&self, taken: Taken, until: Time) {
+        self.settle(taken, |state, no, now| {
+            state.give_token_back(state.slots[no].queue);
+            state.return_home(no, until, now);
+        });
+    }
+
+    /// A `Taken` was dropped by a task that broke.
+    pub(crate) fn set_aside(&self, no: u32, id: Id, rest: Duration) {
+        self.with(|state, now| {
+            if state.is_in_flight(no, id) {
+                state.give_token_back(state.slots[no].queue);
+                state.return_home(no, now.plus(rest), now);
+            }
+        });
+    }
+
     /// What the retry schedule says about a failed attempt now, by the options of now.
     pub fn decide(&self, taken: &Taken) -> Verdict {
         let summary = &taken.summary;
@@ -272,9 +290,7 @@ impl Queue {
                 return;
             }
             let queue = state.slots[no].queue;
-            if let Some(bucket) = state.queue(queue).messages {
-                state.scheduler.buckets[bucket as usize].bucket.give_back(1);
-            }
+            state.give_token_back(queue);
             let due = state.slots[no].due;
             if state.names.bindings[state.queue(queue).binding as usize].gone {
                 return state.return_home(no, due, now);
@@ -427,10 +443,13 @@ impl Queue {
         })
     }
 
-    pub(crate) fn wait_for_host(&self, permit: &Permit, host: IpAddr) {
+    pub(crate) fn wait_for_host(&self, permit: &Permit, host: IpAddr, what: WaitFor) {
         let serial = self.with(|state, _| state.queue(permit.grant.queue).serial);
         let waiter = (permit.grant.queue, serial);
-        self.0.hosts.lock().wait(&permit.at, host, waiter);
+        let now = self.0.clock.now();
+        if !self.0.hosts.lock().wait(&permit.at, host, waiter, what, now) {
+            self.with(|state, now| state.undefer(permit.grant.queue, now));
+        }
     }
 }
 

@@ -75,18 +75,19 @@ impl State {
     /// Takes over the options of a queue, read in a generation that may be newer than the one looked at last.
     pub fn apply_limits(&mut self, no: u32, limits: Limits, generation: u64, now: Time) {
         let binding = self.queue(no).binding;
+        // Options that were read just before a change must not make the gates of the change look out of date: the queue
+        // would keep numbers of gates that are forgotten at its end.
+        let stamp = generation.max(self.generation);
         let mut pools = SmallVec::new();
         pools.push(SERVER_POOL);
         if limits.binding_max != UNLIMITED {
-            pools.push(self.scheduler.pool(PoolKey::Binding(binding), limits.binding_max, generation));
+            pools.push(self.scheduler.pool(PoolKey::Binding(binding), limits.binding_max, stamp));
         }
         if let Some((owner, limit)) = limits.scope_max {
-            pools.push(self.scheduler.pool(PoolKey::Scope(owner), limit, generation));
+            pools.push(self.scheduler.pool(PoolKey::Scope(owner), limit, stamp));
         }
         let mut bucket = |owner: Option<(OwnerKey, Rate)>| {
-            owner
-                .filter(|(_, rate)| rate.count > 0)
-                .map(|(key, rate)| self.scheduler.bucket(key, rate, generation, now))
+            owner.filter(|(_, rate)| rate.count > 0).map(|(key, rate)| self.scheduler.bucket(key, rate, stamp, now))
         };
         let (messages, connects) = (bucket(limits.messages), bucket(limits.connects));
         if *self.last_limits != limits {

@@ -242,6 +242,7 @@ impl State {
             return;
         }
         let more_due = self.promote(no, now);
+        self.wake_idle(no);
         let (wait, alarm) = self.judge(no, now);
         self.stand(no, wait, if more_due { alarm.min(now) } else { alarm });
     }
@@ -302,7 +303,8 @@ impl State {
             return (Wait::Idle, first_due);
         }
         if queue.connections >= queue.limits.connections_max {
-            return (Wait::OwnCap, Time::MAX);
+            // Its connections may all be idle when the next delayed message is due.
+            return (Wait::OwnCap, first_due);
         }
         if !queue.limits.eager && queue.connections > 0 {
             if now >= queue.growth_at.plus(GROWTH_WINDOW) {
@@ -349,6 +351,7 @@ impl State {
         }
         self.refresh_if_old(no, now);
         let more_due = self.promote(no, now);
+        self.wake_idle(no);
         let (wait, alarm) = self.judge(no, now);
         if wait != Wait::Ready {
             self.stand(no, wait, if more_due { alarm.min(now) } else { alarm });
@@ -555,6 +558,18 @@ impl State {
 
     // Events.
 
+    /// Wakes idle connections of a queue for mail that is due, one for each message that no other is about to take.
+    fn wake_idle(&mut self, no: u32) {
+        let queue = &mut self.queues[no as usize];
+        while queue.active.len() > queue.woken + queue.untaken
+            && let Some(cell) = queue.idle.pop()
+        {
+            cell.woken.store(true, Relaxed);
+            queue.woken += 1;
+            self.scheduler.wake_cells.push(cell);
+        }
+    }
+
     /// A message came to the active list or the delayed tree: an idle connection is woken, or the queue looked at.
     pub fn arrived(&mut self, no: u32, now: Time) {
         let queue = &mut self.queues[no as usize];
@@ -568,7 +583,7 @@ impl State {
         }
         match queue.wait {
             Wait::Idle if queue.active.len() > 0 => self.consider(no, now),
-            Wait::Idle if queue.delayed.first_due() < queue.alarm => {
+            Wait::Idle | Wait::OwnCap if queue.delayed.first_due() < queue.alarm => {
                 let due = queue.delayed.first_due();
                 self.arm(no, due);
             }

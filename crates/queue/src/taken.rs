@@ -1,12 +1,17 @@
 //! A message that is out for delivery.
 //!
 //! It stays in the table, in flight, until one of `Queue::delivered`, `failed`, `retry`, `give_back` takes the `Taken`
-//! back. One that is merely dropped (its task was cancelled, or panicked) returns to the front of its queue as if nothing
-//! had been tried, so no message is ever stuck.
+//! back. One that is merely dropped (its task was cancelled) returns to the front of its queue as if nothing had been
+//! tried, so no message is ever stuck. One that is dropped by a task that broke waits for a while first: it may be what broke
+//! it, and must not do so again and again in front of all the others.
 
 use crate::Queue;
 use crate::entry::NIL;
 use ph_message::{SpoolKey, Summary};
+use std::time::Duration;
+
+/// How long a message waits whose task broke.
+const BROKEN_REST: Duration = Duration::from_secs(60);
 
 /// A message in delivery.
 #[derive(Debug)]
@@ -40,8 +45,12 @@ impl Taken {
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        if let Some(queue) = self.home.take() {
-            queue.put_back(std::mem::replace(&mut self.slot, NIL), self.summary.id);
+        let Some(queue) = self.home.take() else { return };
+        let (slot, id) = (std::mem::replace(&mut self.slot, NIL), self.summary.id);
+        if std::thread::panicking() {
+            queue.set_aside(slot, id, BROKEN_REST);
+        } else {
+            queue.put_back(slot, id);
         }
     }
 }

@@ -266,6 +266,34 @@ fn an_address_that_failed_rests_and_works_again_when_it_answers() {
 }
 
 #[test]
+fn a_queue_that_waits_for_a_resting_host_goes_on_when_another_connection_finds_it_working() {
+    let world = World::with(eager(4));
+    let host: IpAddr = "192.0.2.1".parse().unwrap();
+    let at = at("b", "d");
+    for finds_first in [false, true] {
+        world.push_many("b", "d", 4);
+        let mut permits = world.connections();
+        assert_eq!(permits.len(), 4);
+        // One fails while others are still on their way to the same address, and one more finds it resting.
+        let until = world.queue.host_failed(&at, host);
+        let late = permits.pop().unwrap();
+        if finds_first {
+            world.queue.host_worked(&at, host);
+        }
+        late.defer(until, Deferral::HostResting(host));
+        drop(late);
+        if !finds_first {
+            assert!(world.connection().is_none());
+            world.queue.host_worked(&at, host);
+        }
+        permits.iter().for_each(|permit| drop(world.queue.take(permit, 1)));
+        drop(permits);
+        assert_eq!(world.run(), 4, "nobody waits for an address that works");
+        assert_eq!(world.sums(), (0, 0, 0));
+    }
+}
+
+#[test]
 fn a_full_host_sends_the_queue_to_wait_and_its_next_free_place_calls_it() {
     let world = World::plain();
     world.options.host.write().connections_max = 1;

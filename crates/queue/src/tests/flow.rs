@@ -57,6 +57,61 @@ async fn a_push_wakes_an_idle_connection_instead_of_opening_another() {
     assert_eq!(now_or_never(wait), Some(false));
 }
 
+#[tokio::test]
+async fn mail_that_falls_due_wakes_an_idle_connection_of_a_queue_at_its_cap() {
+    let world = World::with(Limits { connections_max: 2, eager: true, ..Limits::default() });
+    world.push_many("b", "d.example", 4);
+    let permits = world.connections();
+    assert_eq!(permits.len(), 2);
+    // The cap holds while mail waits; then all of it is gone but for what was put off.
+    let mut taken = world.queue.take(&permits[0], 4);
+    let next = world.clock.now().plus_secs(10);
+    world.queue.retry(taken.pop().unwrap(), next);
+    taken.into_iter().for_each(|taken| world.queue.delivered(taken));
+    assert!(world.queue.take(&permits[1], 4).is_empty());
+    let mut idle = permits.iter().map(|permit| Box::pin(world.queue.wait_for_work(permit, Duration::from_secs(3600))));
+    let (mut first, mut second) = (idle.next().unwrap(), idle.next().unwrap());
+    assert!(now_or_never(first.as_mut()).is_none() && now_or_never(second.as_mut()).is_none());
+    world.advance_s(10);
+    assert!(world.connection().is_none(), "an idle one takes it");
+    let woken = [now_or_never(first), now_or_never(second)];
+    assert_eq!(woken.iter().filter(|woken| **woken == Some(true)).count(), 1, "{woken:?}");
+}
+
+#[test]
+fn what_is_postponed_counts_no_attempt() {
+    let world = World::plain();
+    let id = world.push("b", "d.example");
+    let permit = world.connection().unwrap();
+    let taken = world.queue.take(&permit, 1).remove(0);
+    world.queue.postpone(taken, world.clock.now().plus_secs(60));
+    drop(permit);
+    assert!(world.connection().is_none());
+    world.advance_s(60);
+    let permit = world.connection().unwrap();
+    let taken = world.queue.take(&permit, 1).remove(0);
+    assert_eq!((taken.summary.id, taken.summary.retries, taken.summary.attempts), (id, 0, 0));
+    assert_eq!(world.queue.overview().counters.transients, 0);
+}
+
+#[test]
+fn a_message_whose_task_breaks_lets_the_others_go_first() {
+    let world = World::with(Limits { connections_max: 1, ..Limits::default() });
+    let ids = world.push_many("b", "d.example", 3);
+    let broken = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let permit = world.connection().unwrap();
+        let taken = world.queue.take(&permit, 1);
+        assert_eq!(taken[0].summary.id, ids[0]);
+        std::panic::resume_unwind(Box::new("something in it"));
+    }));
+    assert!(broken.is_err());
+    assert_eq!((world.run(), world.sums()), (2, (0, 1, 0)));
+    world.advance_s(60);
+    let permit = world.connection().unwrap();
+    let taken = world.queue.take(&permit, 1).remove(0);
+    assert_eq!((taken.summary.id, taken.summary.attempts), (ids[0], 0));
+}
+
 #[test]
 fn a_woken_connection_that_ends_leaves_the_mail_to_a_new_one() {
     let world = World::plain();
