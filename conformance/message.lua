@@ -285,3 +285,175 @@ block("msys.core.rfc2822_prepend_headers", "data", function(t)
   assert(t.msg:raw():find("^X%-One: 1\r\nX%-Two: 2\r\n"))
   raises("whole header lines expected", msys.core.rfc2822_prepend_headers, t.msg, "no field")
 end)
+
+-- What the fake engine of the tests was given: it tells it in the text of a refusal to the sender `show`.
+local function injected(ok, text)
+  eq(not ok, true)
+  return text
+end
+
+block("msg:inject", "queue", function(t)
+  returns(2, { true, nil }, t.msg:inject("a@b.example", "c@d.example, <e@f.example>"))
+  returns(2, { false, "'bad' is no address" }, t.msg:inject("a@b.example", "c@d.example,bad"))
+  returns(2, { false, "'a b' is no address" }, t.msg:inject("a b", "c@d.example"))
+  returns(2, { false, "'' is no address" }, t.msg:inject("a@b.example", ""))
+  local text = injected(t.msg:inject("show@b.example", "c@D.example,e@f.example"))
+  eq(text, "c@d.example e@f.example generation 1 7bit\n" .. t.msg:raw())
+  local copy = t.msg:copy()
+  copy:body("caf\195\169")
+  assert(injected(copy:inject("<show@b.example>", "c@d.example")):find("generation 1 8bit\n", 1, true))
+  returns(2, { false, "message has no content" }, msys.core.ec_message_new():inject("a@b.example", "c@d.example"))
+  copy:discard()
+  returns(2, { false, "discarded by policy" }, copy:inject("a@b.example", "c@d.example"))
+  eq(msys.core.ec_message_inject(t.msg, "", "c@d.example"), true)
+  raises("string expected, got nil", t.msg.inject, t.msg, "a@b.example")
+end)
+
+block("msg:inject", "data", function(t) eq(t.msg:copy():inject(t.msg:mailfrom(), "x@y.example"), true) end)
+block("msg:inject", "rcptto", function(t)
+  returns(2, { false, "message has no content" }, t.msg:copy():inject("a@b.example", "c@d.example"))
+end)
+
+block("msg:forward", "data", function(t)
+  eq(t.msg:forward("a@x.example", "b@y.example, c@z.example", "see"), true)
+  local text = injected(t.msg:forward("show@x.example", "b@y.example, c@z.example", "see"))
+  assert(text:find("^b@y%.example c@z%.example generation 1 7bit\nFrom: show@x%.example\r\nTo: b@y%.example, c@z%.example\r\n"))
+  assert(text:find("\r\nSubject: Fwd: hello there\r\n", 1, true))
+  assert(text:find("\r\nDate: ", 1, true) and text:find("\r\nMessage-ID: <", 1, true))
+  assert(text:find("\r\nContent-Type: message/rfc822; name=\"Attached Message\"\r\n", 1, true))
+  assert(text:find("\r\n\r\n" .. t.msg:raw() .. "\r\n--", 1, true))
+  text = injected(t.msg:forward("show@x.example", "b@y.example", "\195\169", "caf\195\169", "iso-8859-1"))
+  assert(text:find("\r\nSubject: =?utf-8?Q?caf=C3=A9?=\r\n", 1, true))
+  assert(text:find("charset=iso-8859-1\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n=E9\r\n--", 1, true))
+  returns(2, { nil, "'not an address' is no address" }, t.msg:forward("a@x.example", "not an address", "t"))
+  returns(2, { nil, "unknown charset 'none'" }, t.msg:forward("a@x.example", "b@y.example", "t", "s", "none"))
+  eq(t.msg:header("Subject"), { "hello there" })
+end)
+
+block("msg:forward", "rcptto", function(t)
+  returns(2, { nil, "message has no content" }, t.msg:forward("a@x.example", "b@y.example", "t"))
+end)
+
+block("msg:build", "data", function(t)
+  local msg = msys.core.ec_message_new()
+  local parts = { ["text/html"] = "<b>", ["text/plain"] = "\195\169=1", ["text/plain; charset=utf8"] = "x" }
+  local attached = {
+    { type = "application/x", name = "./a.bin", headers = "X-A: 1\r\nX-B: 2", content = "\0\1" },
+    { content = t.msg },
+    { type = "text/plain", name = "f.txt", content = io.open(data_file, "rb") },
+  }
+  local headers = { Subject = "caf\195\169", To = { "a@b.example", "", "c@d.example" }, ["content-type"] = "x", From = "=?utf-8?Q?=C3=A9?= <e@f.example>" }
+  returns(1, { true }, msg:build(headers, parts, attached))
+  eq(msg:header("Subject"), { "café" })
+  eq(msg:header("To"), { "a@b.example", "c@d.example" })
+  eq(msg:header("From"), { "é <e@f.example>" })
+  eq(#msg:header("Date") + #msg:header("Message-ID") + #msg:header("MIME-Version"), 3)
+  eq(#msg:header("Content-Type"), 1)
+  assert(msg:header("Content-Type")[1]:find("^multipart/mixed; boundary="))
+  local raw = msg:raw()
+  local last = 1
+  for _, piece in ipairs {
+    "\r\nContent-Type: multipart/alternative; boundary=",
+    "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\nContent-Disposition: inline\r\n\r\n=C3=A9=3D1\r\n--",
+    "\r\nContent-Type: text/plain; charset=utf8\r\nContent-Transfer-Encoding: base64\r\nContent-Disposition: inline\r\n\r\neA==\r\n",
+    "\r\n\r\n<b>\r\n--",
+    "\r\nContent-Type: application/x; name=\"a.bin\"\r\nContent-Transfer-Encoding: quoted-printable\r\nContent-Disposition: attachment; filename=\"a.bin\"\r\nX-A: 1\r\nX-B: 2\r\n\r\n=00=01\r\n",
+    "\r\n\r\n" .. t.msg:raw() .. "\r\n--",
+    "\r\n\r\nb25lAHR3bw0K\r\n",
+  } do
+    local at = raw:find(piece, last, true)
+    if not at then error("not found in its place: " .. piece .. "\nin\n" .. raw) end
+    last = at + 1
+  end
+  raises("msg:build: message is not empty", msg.build, msg, headers, parts, nil)
+  raises("msg:build: message is not empty", t.msg.build, t.msg, headers, parts, nil)
+  local function fresh(...) return msys.core.ec_message_new():build(...) end
+  eq(fresh({}, { ["text/plain"] = "x\r\n.\r\n" }, nil), true)
+  eq(fresh({}, {}), true)
+  raises("'nonsense' is no media type", fresh, {}, { nonsense = "x" }, nil)
+  raises("string expected, got table", fresh, {}, { ["text/plain"] = {} }, nil)
+  raises("'A B'", fresh, { ["A B"] = "x" }, {}, nil)
+  raises("got boolean", fresh, { A = true }, {}, nil)
+  raises("attachment 1: it has no type", fresh, {}, {}, { { content = "x" } })
+  raises("string, io object or message expected, got nil", fresh, {}, {}, { { type = "a/b" } })
+  raises("attachment 1: header fields expected", fresh, {}, {}, { { type = "a/b", content = "x", headers = "A: b\r\n\r\nC: d" } })
+  raises("table expected, got string", fresh, {}, {}, "x")
+  raises("table expected, got nil", fresh)
+end)
+
+block("msg:body_match", "data", function(t)
+  local msg = t.msg
+  msg:body("id=42\r\n")
+  local found = msg:body_match("id=(?P<n>\\d+)")
+  eq(found, { [0] = "id=42", [1] = "42", n = "42" })
+  eq(msg:body_match("zzz"), false)
+  eq(msg:body_match("Subject"), false)
+  eq(msg:body_match("\\A.*\r\n\\.\r\n\\z")[0], "id=42\r\n.\r\n")
+  local ok, text, place = msg:body_match("asd(")
+  eq(ok, nil)
+  eq(type(text), "string")
+  eq(place, 4)
+  returns(3, { nil, "an empty pattern was provided", 0 }, msg:body_match(""))
+  msg:body(("a"):rep(30) .. "b")
+  returns(3, { nil, "match limit exceeded", -8 }, msg:body_match("^(a+)+$"))
+  msg:body("caf\195\169")
+  eq(msg:body_match("caf(..)\r")[1], "\195\169")
+  eq(msg:body_match("é")[0], "\195\169")
+  eq(msys.core.ec_message_new():body_match("x"), false)
+end)
+
+block("msg:body_match", "rcptto", function(t) eq(t.msg:body_match("x"), false) end)
+block("msg:body_match", "queue", function(t) eq(t.msg:body_match("b")[0], "b") end)
+
+block("msg:body_replace", "data", function(t)
+  local msg = t.msg
+  msg:body("aXbX")
+  returns(1, { true }, msg:body_replace("X", "y"))
+  eq(msg:body(), "ayby\r\n")
+  returns(1, { false }, msg:body_replace("X", "y"))
+  returns(1, { false }, msg:body_replace("y", "$0"))
+  eq(msg:body_replace("(?P<l>[ab])y", "${l}$1-"), true)
+  eq(msg:body(), "aa-bb-\r\n")
+  eq(msg:body_replace("\r\n\\.\r\n", "\r\nTEXT\r\n.\r\n"), true)
+  eq(msg:body(), "aa-bb-\r\nTEXT\r\n")
+  eq(msg:body_replace("\r\n\\.\r\n", ""), false) -- what a message must end in is there again
+  eq(msg:body(), "aa-bb-\r\nTEXT\r\n")
+  eq(msg:body_replace("(?s).*", ""), true)
+  eq(msg:body(), "")
+  eq(msg:header("Subject"), { "hello there" })
+  eq(#msg:raw(), msg:get_message_size())
+  local ok, text = msg:body_replace("(", "x")
+  eq(ok, nil)
+  eq(type(text), "string")
+end)
+
+block("msg:body_replace", "queue", function(t)
+  raises("body_replace: message content is read-only in phase 'queue'", t.msg.body_replace, t.msg, "a", "b")
+  eq(t.msg:copy():body_replace("a", "b"), true)
+end)
+
+block("msg:raw_match", "data", function(t)
+  local found = t.msg:raw_match("(?m)^X-A: (.*)\r$")
+  eq(found[1], "1")
+  eq(#found.all, 2)
+  eq(found.all[2], { [0] = "X-A: 2\r", [1] = "2" })
+  eq(t.msg:raw_match("\r\n\r\na\r\n")[0], "\r\n\r\na\r\n")
+  eq(t.msg:raw_match("(?s)\\A(.*)\\.\r\n\\z")[1], (t.msg:raw()))
+  eq(t.msg:raw_match("zzz"), false)
+  eq(t.msg:body_match("^a\r\n")[0], "a\r\n")
+end)
+
+block("msg:raw_replace", "data", function(t)
+  local before = t.msg:raw()
+  eq(t.msg:raw_replace("hello", "bye"), true)
+  eq(t.msg:header("Subject"), { "bye there" })
+  eq(t.msg:raw(), (before:gsub("hello", "bye")))
+  eq(t.msg:raw_replace("hello", "bye"), false)
+  eq(t.msg:raw_replace("\\A", "no field\r\n"), true)
+  eq(t.msg:header("Subject"), {})
+  eq(t.msg:body():match("^no field\r\n") ~= nil, true)
+end)
+
+block("msg:raw_replace", "set_binding", function(t)
+  raises("raw_replace: message content is read-only in phase 'set_binding'", t.msg.raw_replace, t.msg, "a", "b")
+end)

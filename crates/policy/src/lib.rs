@@ -35,6 +35,6 @@ pub use host::{Host, MessageHandle, Policy, SessionHandles};
 pub use objects::{CapabilityEdit, ContextKind, Message, MessageState, Recipient, Session, SessionState, Verdict};
 pub use registry::Phase;
 pub use registry::reference::{lua_api_json, reference_markdown, stubs};
-pub use services::{Inject, Log, LogLevel, NoEngine, Options, Routes, Services, SessionCounts};
+pub use services::{GENERATION_MAX, Inject, Log, LogLevel, NoEngine, Options, Routes, Services, SessionCounts};
 pub use settings::{OnError, PhaseCheck, Script, Settings};
 pub use tls::{TlsParameters, TlsValues};

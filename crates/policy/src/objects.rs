@@ -120,6 +120,8 @@ pub struct MessageState {
     pub envelope: Envelope,
     /// `None` before the content has come in.
     pub content: Option<Content>,
+    /// Header, body and end-of-data mark in one piece, once a pattern was matched; the content's bytes are slices of it then.
+    pub(crate) joined: Bytes,
     /// `msg:discard`: accepted and dropped, with the reason for the log.
     pub discarded: Option<String>,
     /// `msg:code(code, text)`: this message's own verdict.
@@ -137,6 +139,7 @@ impl Message {
         let state = MessageState {
             envelope,
             content,
+            joined: Bytes::new(),
             discarded: None,
             code: None,
             live: true,

@@ -83,6 +83,9 @@ pub trait Routes: Send + Sync {
     fn delivery_method(&self, binding: &str, domain: &str) -> String;
 }
 
+/// Beyond this generation a message that a hook made may make no further ones: a forgotten guard must not fill the disk.
+pub const GENERATION_MAX: u8 = 20;
+
 /// New mail made by a policy.
 pub trait Inject: Send + Sync {
     /// Takes one message for each of `recipients` through the path of internal mail; returns once all of them are durable, or none

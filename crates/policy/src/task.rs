@@ -139,8 +139,9 @@ pub(crate) fn add_functions(lua: &Lua, host: &Arc<Host>, table: &Table) -> mlua:
                 return Err(mlua::Error::runtime("no task can be started here"));
             };
             let lua = lua.clone();
+            let generation = host.frame().map_or(0, |frame| frame.message_generation);
             runtime.spawn(async move {
-                let frame = Frame::task(&host.settings);
+                let frame = Frame::task(&host.settings, generation);
                 if let Err(failure) = call::run(&lua, &host, &frame, |_| Ok(function.call_async::<()>(()))).await {
                     host.services.log.panic(
                         LogLevel::Error,

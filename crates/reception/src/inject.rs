@@ -12,8 +12,7 @@ use ph_policy::{HookCall, Message};
 use ph_smtp::Reply;
 use std::sync::Arc;
 
-/// Beyond this generation a message that a hook made may make no further ones: a forgotten guard must not fill the disk.
-pub const GENERATION_MAX: u8 = 20;
+pub use ph_policy::GENERATION_MAX;
 
 /// Who made the mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,9 +8,12 @@ use crate::registry::{ApiError, Arg, Args, Ctx, Phase, Phases, Table};
 use bytes::Bytes;
 use ph_message::{Context, Mailbox};
 
+mod build;
 mod content;
 mod context;
 mod envelope;
+mod inject;
+mod matching;
 mod routing;
 
 pub static TABLE: Table = Table {
@@ -23,6 +26,9 @@ pub static TABLE: Table = Table {
         &routing::BINDING,
         &routing::BINDING_GROUP,
         &content::BODY,
+        &matching::BODY_MATCH,
+        &matching::BODY_REPLACE,
+        &build::BUILD,
         &envelope::CODE,
         &context::DELETE,
         &context::EXISTS,
@@ -30,13 +36,17 @@ pub static TABLE: Table = Table {
         &context::GET,
         &context::SET,
         &envelope::DISCARD,
+        &inject::FORWARD,
         &routing::DELIVERY_METHOD,
         &envelope::ENVELOPE,
         &content::SIZE,
         &content::HEADER,
+        &inject::INJECT,
         &envelope::LISTENER_ADDR,
         &envelope::MAILFROM,
         &content::RAW,
+        &matching::RAW_MATCH,
+        &matching::RAW_REPLACE,
         &envelope::RCPTTO,
         &envelope::RECEPTION_PEER,
         &routing::ROUTING_DOMAIN,

@@ -10,6 +10,7 @@ use crate::userdata::Msg;
 use bytes::Bytes;
 use mlua::Value;
 use ph_message::{Body, Content, encoded_word, header};
+use std::borrow::Cow;
 use std::sync::Arc;
 
 /// No value that a policy gives is longer than this.
@@ -172,10 +173,14 @@ impl Mode {
     }
 }
 
-/// One field. Text beyond ASCII becomes encoded-words; octets that are no UTF-8 stay as they are.
-fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8], fold: usize) -> Result<(), ApiError> {
-    let encoded = std::str::from_utf8(value).ok().map(|text| encoded_word::encode(text, name.len() + 2));
-    let bytes = encoded.as_deref().map_or(value, str::as_bytes);
+/// One field. Text beyond ASCII becomes encoded-words; ASCII, in which there may be such words already, stays as it is, and so do
+/// octets that are no UTF-8.
+pub(super) fn write_field(out: &mut Vec<u8>, name: &str, value: &[u8], fold: usize) -> Result<(), ApiError> {
+    let encoded = match std::str::from_utf8(value) {
+        Ok(text) if !text.is_ascii() => encoded_word::encode(text, name.len() + 2),
+        _ => Cow::Borrowed(""),
+    };
+    let bytes = if encoded.is_empty() { value } else { encoded.as_bytes() };
     header::write_field(out, name, bytes, fold).map_err(|error| ApiError::Raise(error.to_string()))
 }
 
@@ -198,8 +203,11 @@ async fn body(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         }
         let mut state = message.state.lock();
         writable(&ctx, &args, &state)?;
+        let eight_bit = !value.is_ascii();
         let Some(content) = own_content(&args, &mut state) else { return Ok(Ret::NIL) };
         content.set_body(Body::Memory(Bytes::from(value)));
+        state.envelope.eight_bit |= eight_bit;
+        state.joined = Bytes::new();
         state.edited = true;
     }
     let Some(body) = message.state.lock().content.as_ref().map(|content| content.body().clone()) else {
@@ -222,6 +230,8 @@ async fn raw(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         take_off_terminator(&mut value);
         let mut state = message.state.lock();
         writable(&ctx, &args, &state)?;
+        state.envelope.eight_bit |= !value.is_ascii();
+        state.joined = Bytes::new();
         state.content = Some(Content::parse(Bytes::from(value)));
         state.edited = true;
     }
