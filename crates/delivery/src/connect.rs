@@ -168,7 +168,12 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>, buffer: Option<u32
         socket.bind(SocketAddr::new(source, 0)).map_err(ConnectError::Here)?;
     }
     socket.connect(address).await.map_err(|error| match error.kind() {
-        io::ErrorKind::AddrNotAvailable | io::ErrorKind::PermissionDenied => ConnectError::Here(error),
+        // No port, no route to be asked for, no memory: the host was not even tried.
+        io::ErrorKind::AddrNotAvailable
+        | io::ErrorKind::AddrInUse
+        | io::ErrorKind::PermissionDenied
+        | io::ErrorKind::OutOfMemory
+        | io::ErrorKind::WouldBlock => ConnectError::Here(error),
         _ => ConnectError::Refused,
     })
 }

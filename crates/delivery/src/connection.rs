@@ -110,7 +110,7 @@ pub(crate) async fn run(shared: Arc<Shared>, permit: Permit, entry: Arc<Entry>) 
             }
             if failure.whose == Fault::Here {
                 let until = shared.clock.now().plus_secs(TROUBLE_HERE_S);
-                permit.defer(until, Deferral::Resolving);
+                permit.defer(until, Deferral::TroubleHere);
             }
         }
     }
@@ -260,6 +260,9 @@ impl<'a> Session<'a> {
             self.leaving = true;
             return false;
         };
+        if room == 0 {
+            return false; // what is under way decides whether there will be room
+        }
         if self.hand.is_empty() {
             let first_is_paid = self.taken == 0;
             let taken = self.shared.queue.take_batch(&self.permit, room);
@@ -435,6 +438,8 @@ impl<'a> Session<'a> {
                 self.progress = true;
                 self.entry.delivered();
             }
+            // A body of ours that cannot be read is no fault of the host's.
+            self.progress |= reply == client::text::BODY_UNREADABLE;
             let octets = if stage.is_about_content() { outcome.bytes_sent } else { 0 };
             let place = self.place(stage_of(stage), octets);
             match kind {

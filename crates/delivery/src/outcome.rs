@@ -161,7 +161,7 @@ impl Shared {
             let id = taken.summary.id;
             self.complain(Subsystem::Generic, &format!("no report of failure for {id}, which is kept: {reason}"));
             let next = self.clock.now().plus_secs(LOCAL_TROUBLE_S);
-            return self.queue.retry(taken, next);
+            return self.queue.postpone(taken, next);
         }
         let attempt = attempt(&taken, stored, at, place, reply);
         self.log.permanent(now, &in_place(&stored.envelope, &taken), &attempt);
@@ -202,7 +202,7 @@ impl Shared {
             Err(error) => {
                 self.complain(Subsystem::Generic, &format!("message {} cannot be read: {error}", taken.summary.id));
                 let next = self.clock.now().plus_secs(LOCAL_TROUBLE_S);
-                self.queue.retry(taken, next);
+                self.queue.postpone(taken, next);
                 None
             }
         }

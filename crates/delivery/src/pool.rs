@@ -8,6 +8,7 @@ use crate::outcome::{Quietly, Where};
 use crate::report::Refusal;
 use crate::routes::RouteInfo;
 use crate::services::{DeliveryServices, Shared};
+use ph_eventlog::Subsystem;
 use ph_message::{Content, Envelope, Time};
 use ph_queue::{Purge, QueueRef, Taken};
 use std::sync::Arc;
@@ -16,6 +17,8 @@ use tokio::task::JoinHandle;
 
 /// Messages that are failed unattempted at a time.
 const FINALS_STEP: usize = 256;
+/// Between the breakdown of a task and its next start: one that breaks at once must not take a whole processor.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
 
 /// The outbound side of the server.
 pub struct Delivery;
@@ -25,11 +28,47 @@ impl Delivery {
     pub fn start(services: DeliveryServices) -> DeliveryHandle {
         let shared = Shared::new(services);
         let tasks = vec![
-            tokio::spawn(open_connections(shared.clone())),
-            tokio::spawn(fail_finals(shared.clone())),
-            tokio::spawn(delay_dsn::run(shared.clone())),
+            keep(&shared, "opens connections", open_connections),
+            keep(&shared, "fails mail unattempted", fail_finals),
+            keep(&shared, "reports delays", delay_dsn::run),
         ];
         DeliveryHandle { shared, tasks: Arc::new(tasks) }
+    }
+}
+
+/// Starts a task that all mail depends on. One that panics is started anew: a fault that one message brings out must not hold up
+/// all the others until a restart.
+fn keep<F>(shared: &Arc<Shared>, what: &'static str, run: fn(Arc<Shared>) -> F) -> JoinHandle<()>
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    let shared = shared.clone();
+    tokio::spawn(async move {
+        loop {
+            let task = AbortOnDrop(tokio::spawn(run(shared.clone())));
+            match task.ended().await {
+                Err(error) if error.is_panic() => {
+                    let text = format!("the task that {what} broke and is started again: {error}");
+                    shared.complain(Subsystem::Generic, &text);
+                    tokio::time::sleep(RESTART_PAUSE).await;
+                }
+                _ => return,
+            }
+        }
+    })
+}
+
+struct AbortOnDrop(JoinHandle<()>);
+
+impl AbortOnDrop {
+    async fn ended(mut self) -> Result<(), tokio::task::JoinError> {
+        (&mut self.0).await
+    }
+}
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 

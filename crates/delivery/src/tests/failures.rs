@@ -91,6 +91,47 @@ async fn a_host_that_throws_us_out_at_once_rests() {
 }
 
 #[tokio::test]
+async fn a_body_that_cannot_be_read_is_no_fault_of_the_host() {
+    let peer = Peer::start(&[]).await;
+    let config = format!("remote_smtp_port = {} max_outbound_connections = 1", peer.address.port());
+    let mut world = World::new(&config, &zone_of(&peer), Clock::system()).await;
+    let mut writer = world.spool.begin_large().unwrap();
+    writer.write(&[b'y'; 300_000]).await.unwrap();
+    let content = Content::new("A: b\r\n\r\n".into(), writer.finish().await.unwrap());
+    let bad = world.push_all(vec![world.envelope("", "1@d.example")], &content).await[0];
+    for file in std::fs::read_dir(world.folder.path().join("spool/large")).unwrap() {
+        std::fs::File::options().write(true).open(file.unwrap().path()).unwrap().set_len(1000).unwrap();
+    }
+    world.push("", "2@d.example").await;
+    world.start();
+    // A connection that sent a part of a message cannot be used for another one; the next one is made at once.
+    assert_eq!(world.wait_for("D", 1).await.len(), 1);
+    let line = &world.wait_for("T", 1).await[0];
+    assert_eq!((&*line[1], &*line[9]), (&*bad.to_string(), "8"));
+    let at = ph_queue::QueueRef::new("", "", "d.example");
+    assert!(world.queue.host_is_up(&at, "127.0.0.1".parse().unwrap()));
+}
+
+#[tokio::test]
+async fn a_task_that_breaks_is_started_again_and_loses_nothing() {
+    let peer = Peer::start(&[("RCPT", "550 no")]).await;
+    let config = format!("remote_smtp_port = {} blackhole = internal", peer.address.port());
+    let mut world = World::new(&config, &zone_of(&peer), Clock::system()).await;
+    *world.injected.panic.lock() = 1;
+    world.push("s@x.example", "1@d.example").await;
+    world.start();
+    until("the break", || (*world.injected.panic.lock() == 0).then_some(())).await;
+    // The task that fails them is started again, for this one and for the others.
+    for n in 2..4 {
+        world.push("s@x.example", &format!("{n}@d.example")).await;
+    }
+    world.wait_for("P", 3).await;
+    world.drained().await;
+    let paniclog = std::fs::read_to_string(world.folder.path().join("paniclog")).unwrap();
+    assert!(paniclog.contains("fails mail unattempted"), "{paniclog}");
+}
+
+#[tokio::test]
 async fn what_a_hostile_peer_says_is_bounded_and_harmless() {
     let endless = "250-x\r\n".repeat(600);
     let long = format!("250 {}", "x".repeat(70_000));

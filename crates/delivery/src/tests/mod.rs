@@ -45,10 +45,17 @@ pub struct Reports {
     pub taken: Mutex<Vec<(Envelope, Content)>>,
     /// Refuse so many times first.
     pub refuse: Mutex<u32>,
+    /// Panic so many times first.
+    pub panic: Mutex<u32>,
 }
 
 impl Inject for Reports {
     fn inject(&self, envelope: Envelope, content: Content) -> Injecting {
+        let panics = std::mem::replace(&mut *self.panic.lock(), 0);
+        if panics > 0 {
+            *self.panic.lock() = panics - 1;
+            std::panic::resume_unwind(Box::new("a fault in what makes reports"));
+        }
         let mut refuse = self.refuse.lock();
         if *refuse > 0 {
             *refuse -= 1;

@@ -65,6 +65,27 @@ async fn max_deliveries_per_connection_and_one_connection_at_a_time() {
 }
 
 #[tokio::test]
+async fn a_connection_never_delivers_more_than_it_may_though_two_are_under_way() {
+    for max in [1, 2, 3] {
+        let peer = Peer::start(&[]).await;
+        let config = format!(
+            "remote_smtp_port = {} max_outbound_connections = 1 max_deliveries_per_connection = {max}",
+            peer.address.port()
+        );
+        let mut world = World::new(&config, &zone_of(&peer), Clock::system()).await;
+        for n in 0..6 {
+            world.push("s@x.example", &format!("r{n}@d.example")).await;
+        }
+        world.start();
+        let lines = world.wait_for("D", 6).await;
+        let mut per_connection = std::collections::HashMap::new();
+        lines.iter().for_each(|line| *per_connection.entry(&*line[3]).or_insert(0) += 1);
+        assert!(per_connection.values().all(|count| *count <= max), "{max}: {per_connection:?}");
+        assert_eq!(peer.connections(), 6 / max, "{max}");
+    }
+}
+
+#[tokio::test]
 async fn only_successes_count_against_max_deliveries() {
     let peer = Peer::start(&[("RCPT TO:<bad", "550 no")]).await;
     let config = "max_outbound_connections = 1 max_deliveries_per_connection = 3";
