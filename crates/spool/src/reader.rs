@@ -38,31 +38,33 @@ impl Shared {
 
     /// One message from the disk.
     pub fn read_stored(self: &Arc<Shared>, key: u32) -> Result<Stored, SpoolError> {
-        let mut failure = SpoolError::NotFound;
         for _ in 0..TRIES_MAX {
             let found = self.index.lock().find(key).ok_or(SpoolError::NotFound)?;
-            match self.reader().found(&found, false) {
+            let mut failure = match self.reader().found(&found, false) {
                 Ok(stored) => return Ok(stored),
-                Err(error) => failure = error,
-            }
+                Err(error) => error,
+            };
             let again = self.index.lock().find(key);
             let same = again.is_some_and(|again| {
                 (again.id, again.envelope, again.content, again.state)
                     == (found.id, found.envelope, found.content, found.state)
             });
-            if same {
-                // A damaged state costs an attempt too many, not the message.
-                match self.reader().found(&found, true) {
-                    Ok(stored) if matches!(failure, SpoolError::Corrupt { .. }) => return Ok(stored),
-                    _ => break,
-                }
+            if !same {
+                continue;
             }
+            // A damaged state costs an attempt too many, not the message.
+            if let Ok(stored) = self.reader().found(&found, true) {
+                return Ok(stored);
+            }
+            if let SpoolError::Corrupt { file, offset, quarantined } = &mut failure {
+                self.counters.quarantined.fetch_add(1, Relaxed);
+                *quarantined = self.set_aside(file, *offset);
+            }
+            return Err(failure);
         }
-        if let SpoolError::Corrupt { file, offset, quarantined } = &mut failure {
-            self.counters.quarantined.fetch_add(1, Relaxed);
-            *quarantined = self.set_aside(file, *offset);
-        }
-        Err(failure)
+        // It is there, and moves faster than it can be read. That is no damage: the caller comes again.
+        let moves = std::io::Error::other("the message was moved each time that it was read");
+        Err(SpoolError::io("read", &self.log_dir, moves))
     }
 
     /// A segment's file, kept open for the next reader, and the epoch of its life.
