@@ -9,9 +9,10 @@ use crate::context;
 use crate::recipient;
 use crate::session::{Inbound, Transaction};
 use crate::trace::{self, Received, With};
+use bytes::Bytes;
 use ph_message::header_check::{self, HeaderFault};
 use ph_message::{Content, Context, Envelope, Mailbox};
-use ph_policy::{HookCall, Message};
+use ph_policy::{HookCall, Message, MessageState};
 use ph_smtp::Reply;
 use ph_smtp::server::{BodyFault, PeerName, Phase};
 use ph_spool::SpoolError;
@@ -48,6 +49,12 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
         }
     };
     message.state.lock().content = Some(content);
+    if inbound.scope.trace_headers {
+        match received_text(inbound, &message).await {
+            Ok(own) => add_trace_header(inbound, &message, own.as_deref()),
+            Err(reply) => return reply,
+        }
+    }
     let mut note = None;
     if let Some(reply) = message_hooks(inbound, &message).await {
         if !reply.is_positive() {
@@ -85,7 +92,7 @@ pub(crate) fn not_stored(inbound: &Inbound, error: &SpoolError) -> Reply {
     reply
 }
 
-/// The rules for what comes in, and the trace header that we add.
+/// The rules for what comes in.
 fn prepare(inbound: &Inbound, message: &Message, collected: Collected) -> Result<Content, Reply> {
     let scope = &inbound.scope;
     let Collected { mut content, eight_bit, fault } = collected;
@@ -109,10 +116,33 @@ fn prepare(inbound: &Inbound, message: &Message, collected: Collected) -> Result
         inbound.session.state.lock().mess.set("rfc2822_date_missing", "1");
     }
     envelope.eight_bit |= eight_bit || !content.head().is_ascii();
-    if scope.trace_headers {
-        content.remove_header("Return-Path");
-        let mut block = Vec::with_capacity(512);
-        trace::return_path(&envelope.sender, &mut block);
+    Ok(content)
+}
+
+/// `core_get_received_header_text`: what the policy wants to stand in the Received header in place of ours.
+async fn received_text(inbound: &Inbound, message: &Arc<Message>) -> Result<Option<Bytes>, Reply> {
+    let call = HookCall::CoreGetReceivedHeaderText { message, session: &inbound.session };
+    let policy = &inbound.generation.policy;
+    if !policy.has(call.hook()) {
+        return Ok(None);
+    }
+    message.state.lock().read_only = true;
+    let answer = policy.call(&call).await;
+    message.state.lock().read_only = false;
+    match answer {
+        Ok(result) => Ok(result.text.filter(|_| result.value != 0)),
+        Err(error) => Err(inbound.hook_failed(Phase::Body, &error)),
+    }
+}
+
+/// Puts our trace block before the message; `own` is a Received header's text of the policy's.
+fn add_trace_header(inbound: &Inbound, message: &Message, own: Option<&[u8]>) {
+    let mut state = message.state.lock();
+    let MessageState { envelope, content: Some(content), .. } = &mut *state else { return };
+    content.remove_header("Return-Path");
+    let mut block = Vec::with_capacity(512);
+    trace::return_path(&envelope.sender, &mut block);
+    if !own.is_some_and(|own| trace::received_as_told(own, &mut block)) {
         let received = Received {
             helo: &inbound.helo,
             name: match &inbound.peer.name {
@@ -120,16 +150,15 @@ fn prepare(inbound: &Inbound, message: &Message, collected: Collected) -> Result
                 PeerName::Unsaid | PeerName::Unavailable => None,
             },
             remote: inbound.peer.remote,
-            by: &scope.received_hostname,
+            by: &inbound.scope.received_hostname,
             sender: &envelope.sender,
             with: With { esmtp: inbound.esmtp, tls: inbound.tls, auth: inbound.auth, utf8: envelope.smtputf8 },
-            id,
-            at: created,
+            id: envelope.id,
+            at: envelope.created,
         };
         received.write(&mut block);
-        content.prepend_raw(&block);
     }
-    Ok(content)
+    content.prepend_raw(&block);
 }
 
 fn header_reply(fault: &HeaderFault) -> Reply {

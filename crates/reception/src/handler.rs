@@ -2,9 +2,10 @@
 
 use crate::accept;
 use crate::context;
+use crate::login;
 use crate::relay;
 use crate::session::{Inbound, Transaction};
-use ph_eventlog::{Auth, AuthResult, metrics};
+use ph_eventlog::metrics;
 use ph_message::{DsnRequest, Envelope, Mailbox, Notify, Protocol, Ret};
 use ph_policy::{HookCall, Message, Recipient};
 use ph_smtp::Reply;
@@ -165,48 +166,29 @@ impl Handler for Inbound {
     }
 
     async fn secret(&mut self, mechanism: &str, user: &str) -> Result<Option<Secret>, ()> {
-        let Some(source) = self.auth_source(mechanism) else { return Err(()) };
-        self.rx.users.secret(&source.uri, user).map_err(|error| self.rx.complain(&error.to_string()))
+        self.login = login::ask_before(self).await;
+        login::secret(self, mechanism, user)
     }
 
     async fn verify(&mut self, mechanism: &str, user: &str, password: &[u8]) -> AuthOutcome {
-        match self.secret(mechanism, user).await {
-            Err(()) => AuthOutcome::Error,
-            Ok(Some(Secret::Clear(known))) if ph_smtp::sasl::constant_time_eq(&known, password) => AuthOutcome::Pass,
-            Ok(_) => AuthOutcome::Fail,
+        self.login = login::ask_before(self).await;
+        match self.login.outcome {
+            Some(outcome) => outcome,
+            None => login::verify(self, mechanism, user, password).await,
         }
     }
 
     fn judge(&mut self, _mechanism: &str, _user: &str, outcome: AuthOutcome) -> AuthOutcome {
-        match (self.scope.always_deny, self.scope.always_allow) {
-            (true, _) => AuthOutcome::Fail,
-            (false, true) => AuthOutcome::Pass,
-            (false, false) => outcome,
+        match (self.scope.always_deny, self.login.outcome, self.scope.always_allow) {
+            (true, ..) => AuthOutcome::Fail,
+            (false, Some(told), _) => told,
+            (false, None, true) => AuthOutcome::Pass,
+            (false, None, false) => outcome,
         }
     }
 
     async fn authenticated(&mut self, mechanism: &str, user: &str, outcome: AuthOutcome) -> Option<Reply> {
-        self.auth = outcome == AuthOutcome::Pass;
-        let could_relay = self.session.state.lock().conn.text("can_relay").map(str::to_owned);
-        context::authenticated(&self.session, mechanism, user, outcome);
-        if self.auth_source(mechanism).is_some_and(|source| source.log) {
-            self.log_auth(user, outcome);
-        }
-        let session = self.session.clone();
-        let standard = outcome.reply();
-        let status = context::auth_status(outcome);
-        let call = HookCall::CoreValidateAuth { session: &session, mechanism, status };
-        let reply = self.phase(Phase::MailFrom, standard.code, &[call]).await;
-        match &reply {
-            None if !standard.is_positive() => self.reject(Phase::MailFrom, &standard, "-"),
-            // The password was right and the policy says no all the same: nobody is logged in.
-            Some(refusal) if self.auth && !refusal.is_positive() => {
-                self.auth = false;
-                context::login_refused(&self.session, could_relay.as_deref());
-            }
-            _ => {}
-        }
-        reply
+        login::book(self, mechanism, user, outcome).await
     }
 
     async fn tls_started(&mut self, facts: &TlsFacts) -> Option<Reply> {
@@ -269,17 +251,6 @@ fn with_crlf(line: &str) -> Vec<u8> {
 }
 
 impl Inbound {
-    fn log_auth(&self, user: &str, outcome: AuthOutcome) {
-        let outcome = match outcome {
-            AuthOutcome::Pass => AuthResult::Pass,
-            AuthOutcome::Fail => AuthResult::Fail,
-            AuthOutcome::Error => AuthResult::Unknown,
-        };
-        let listener = self.session.state.lock().listener.clone();
-        let auth = Auth { listener: &listener, peer: Some(self.peer.remote), user, outcome };
-        self.rx.log.auth(self.rx.clock.now(), &auth);
-    }
-
     /// The message of a new transaction, so far only its envelope.
     fn begin(&mut self, command: &MailCommand) -> Arc<Message> {
         let now = self.rx.clock.now();

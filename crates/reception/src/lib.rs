@@ -10,6 +10,7 @@ mod context;
 mod handler;
 mod inject;
 mod listener;
+mod login;
 mod recipient;
 mod relay;
 mod scope;

@@ -26,12 +26,18 @@ pub(crate) async fn refusal(inbound: &Inbound, message: &Message, recipient: &Ma
     if !sender_domain.is_empty() && scope.relay_for_sending_domains.matches(&sender_domain) {
         return None;
     }
-    let call = HookCall::CorePreEcCanRelayTo { domain, session: &inbound.session };
-    if inbound.generation.policy.has(call.hook()) {
-        // A hook that failed grants nothing.
-        let answer = inbound.generation.policy.call(&call).await;
-        if answer.is_ok_and(|result| result.value != 0 && result.out.is_some_and(|granted| granted != 0)) {
-            return None;
+    let session = &inbound.session;
+    let asked = [
+        HookCall::CorePreEcCanRelayTo { domain, session },
+        // What the list of domains says, by another name.
+        HookCall::CoreConfigGetDomainRelay { domain, session },
+    ];
+    for call in asked.iter().filter(|call| inbound.generation.policy.has(call.hook())) {
+        // A hook that failed grants nothing, and a module that answers with 0 leaves nothing to ask.
+        match inbound.generation.policy.call(call).await {
+            Ok(result) if result.value == 0 => {}
+            Ok(result) if result.out.is_some_and(|granted| granted != 0) => return None,
+            _ => break,
         }
     }
     Some(Reply::new(550, (5, 7, 1), "relaying denied"))

@@ -6,11 +6,12 @@
 
 use crate::body::BodyCollector;
 use crate::context;
+use crate::login::Login;
 use crate::scope::{AuthSource, Place, SessionScope, with_capability_edits};
 use crate::services::{Generation, Reception};
 use crate::sessions::Admission;
 use ph_eventlog::Rejection;
-use ph_policy::{Hook, HookCall, Message, Session, Verdict};
+use ph_policy::{Hook, HookCall, HookError, Message, Session, Verdict};
 use ph_smtp::Reply;
 use ph_smtp::server::{Peer, Phase, Settings};
 use std::sync::Arc;
@@ -32,6 +33,7 @@ pub struct Inbound {
     pub(crate) esmtp: bool,
     pub(crate) tls: bool,
     pub(crate) auth: bool,
+    pub(crate) login: Login,
     pub(crate) transaction: Option<Transaction>,
     pub(crate) receptions: u32,
     recipients: u32,
@@ -77,6 +79,7 @@ impl Inbound {
             esmtp: false,
             tls: false,
             auth: false,
+            login: Login::default(),
             transaction: None,
             receptions: 0,
             recipients: 0,
@@ -96,12 +99,7 @@ impl Inbound {
             match self.generation.policy.call(call).await {
                 Ok(result) if result.done => break,
                 Ok(_) => {}
-                Err(error) => {
-                    let (code, text) = error.reply(&self.settings.hostname);
-                    let reply = Reply { close: error.close, ..Reply::verbatim(code, text) };
-                    self.reject(phase, &reply, "scriptlet");
-                    return Some(reply);
-                }
+                Err(error) => return Some(self.hook_failed(phase, &error)),
             }
         }
         self.apply_capability_edits();
@@ -111,6 +109,14 @@ impl Inbound {
             self.reject(phase, &reply, "scriptlet");
         }
         Some(reply)
+    }
+
+    /// What the client is told where a hook failed; the rejectlog has it too.
+    pub(crate) fn hook_failed(&self, phase: Phase, error: &HookError) -> Reply {
+        let (code, text) = error.reply(&self.settings.hostname);
+        let reply = Reply { close: error.close, ..Reply::verbatim(code, text) };
+        self.reject(phase, &reply, "scriptlet");
+        reply
     }
 
     async fn tarpit(&self) {

@@ -85,6 +85,26 @@ impl Received<'_> {
     }
 }
 
+/// Appends a Received header whose text a policy has written, with or without the field's name. Its line breaks become folds, and
+/// a line that is too long is cut: whatever the policy has put in, this is one field. False: there is no text in it.
+pub fn received_as_told(text: &[u8], out: &mut Vec<u8>) -> bool {
+    const NAME: &[u8] = b"Received:";
+    let named = text.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME));
+    let text = if named { &text[NAME.len()..] } else { text };
+    let mut fold: &[u8] = b"Received: ";
+    for line in text.split(|byte| matches!(byte, b'\r' | b'\n')).map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+        out.extend_from_slice(fold);
+        let line = &line[..line.len().min(LINE_MAX - fold.len())];
+        out.extend(line.iter().map(|&byte| if byte.is_ascii_control() && byte != b'\t' { b'?' } else { byte }));
+        fold = b"\r\n\t";
+    }
+    let is_there = fold != b"Received: ";
+    if is_there {
+        out.extend_from_slice(b"\r\n");
+    }
+    is_there
+}
+
 /// `Return-Path: <sender>`, with its CRLF.
 pub fn return_path(sender: &Mailbox, out: &mut Vec<u8>) {
     put(out, format_args!("Return-Path: <{sender}>\r\n"));
@@ -191,6 +211,25 @@ mod tests {
             let text = received(helo, &sender, &"m".repeat(255));
             assert!(text.split("\r\n").all(|line| line.len() <= 998), "{text}");
             assert!(text.trim_end().split("\r\n").skip(1).all(|line| line.starts_with('\t')), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_policys_text_becomes_one_field() {
+        let long = "x".repeat(2000);
+        for (text, want) in [
+            ("by us", "Received: by us\r\n"),
+            ("Received: by us; now\r\n", "Received: by us; now\r\n"),
+            ("RECEIVED:by us\r\n\tfor you", "Received: by us\r\n\tfor you\r\n"),
+            ("by us\nX-Evil: 1\r\n\r\nbody", "Received: by us\r\n\tX-Evil: 1\r\n\tbody\r\n"),
+            ("a\0b\tc", "Received: a?b\tc\r\n"),
+            ("Received:", ""),
+            (" \r\n ", ""),
+            (&long, &format!("Received: {}\r\n", "x".repeat(988))),
+        ] {
+            let mut out = Vec::new();
+            assert_eq!(received_as_told(text.as_bytes(), &mut out), !want.is_empty(), "{text:?}");
+            assert_eq!(String::from_utf8(out).unwrap(), *want, "{text:?}");
         }
     }
 
