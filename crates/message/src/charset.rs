@@ -13,6 +13,14 @@ pub fn decode<'a>(label: &str, bytes: &'a [u8]) -> Option<Cow<'a, str>> {
     if is_ascii_label(label) || label.eq_ignore_ascii_case("utf8") || label.eq_ignore_ascii_case("utf-8") {
         return Some(decode_utf8(bytes));
     }
+    if label.eq_ignore_ascii_case("utf-16") {
+        // Without a byte order mark it is big-endian (RFC 2781 section 4.3).
+        let (encoding, text) = match bytes {
+            [0xff, 0xfe, text @ ..] => (UTF_16LE, text),
+            [0xfe, 0xff, text @ ..] | text => (UTF_16BE, text),
+        };
+        return Some(encoding.decode_without_bom_handling(text).0);
+    }
     let encoding = Encoding::for_label(label.as_bytes())?;
     Some(encoding.decode_without_bom_handling(bytes).0)
 }
@@ -89,6 +97,9 @@ mod tests {
             ("iso-2022-jp", b"\x1b$B$3\x1b(B", "こ"),
             ("gb2312", b"\xc4\xe3", "你"),
             ("utf-8", b"\xff", "\u{fffd}"),
+            ("UTF-16", b"\xff\xfea\0", "a"),
+            ("utf-16", b"\xfe\xff\0a", "a"),
+            ("utf-16", b"\0a", "a"),
             (" utf8 ", b"\xc3\xa9", "é"),
         ] {
             assert_eq!(decode(label, bytes).as_deref(), Some(text), "{label}");
@@ -99,9 +110,14 @@ mod tests {
 
     #[test]
     fn writes_what_it_reads() {
-        for (label, text) in
-            [("iso-8859-1", "é"), ("windows-1252", "€"), ("koi8-r", "Пр"), ("utf-8", "你"), ("utf-16be", "你a")]
-        {
+        for (label, text) in [
+            ("iso-8859-1", "é"),
+            ("windows-1252", "€"),
+            ("koi8-r", "Пр"),
+            ("utf-8", "你"),
+            ("utf-16be", "你a"),
+            ("utf-16", "你a"),
+        ] {
             let bytes = encode(label, text).unwrap();
             assert_eq!(decode(label, &bytes).unwrap(), text, "{label}");
         }

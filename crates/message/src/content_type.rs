@@ -68,6 +68,66 @@ impl ContentType {
     }
 }
 
+/// A raw value with one parameter set to something else, and a new type where one is given. What the rest was stays to the
+/// octet, folds and comments too.
+pub fn rewritten(raw: &[u8], value: Option<&str>, param: &str, to: &str) -> Vec<u8> {
+    let mut pieces = raw_pieces(raw).into_iter();
+    let first = pieces.next().unwrap_or_default().trim_ascii();
+    let mut out = value.map_or(first, str::as_bytes).to_vec();
+    for piece in pieces.filter(|piece| !piece.trim_ascii().is_empty() && !is_param(piece, param)) {
+        out.push(b';');
+        out.extend_from_slice(piece);
+    }
+    out.truncate(out.trim_ascii_end().len());
+    out.extend_from_slice(b"; ");
+    out.extend_from_slice(param.as_bytes());
+    out.push(b'=');
+    let is_token =
+        !to.is_empty() && to.bytes().all(|byte| byte.is_ascii_graphic() && !b"()<>@,;:\\\"/[]?=".contains(&byte));
+    if is_token && param != "boundary" {
+        out.extend_from_slice(to.as_bytes());
+        return out;
+    }
+    out.push(b'"');
+    for byte in to.bytes() {
+        if matches!(byte, b'"' | b'\\') {
+            out.push(b'\\');
+        }
+        out.push(byte);
+    }
+    out.push(b'"');
+    out
+}
+
+/// The parameters of that name as they stand in a raw value, those that RFC 2231 splits or encodes too.
+pub(crate) fn raw_params<'a>(raw: &'a [u8], param: &str) -> Vec<&'a [u8]> {
+    raw_pieces(raw).into_iter().skip(1).filter(|piece| is_param(piece, param)).collect()
+}
+
+fn is_param(piece: &[u8], param: &str) -> bool {
+    let name = piece.split(|&byte| byte == b'=').next().unwrap_or_default().trim_ascii();
+    let name = name.split(|byte| matches!(byte, b' ' | b'\t' | b'(' | b'*')).next().unwrap_or_default();
+    name.eq_ignore_ascii_case(param.as_bytes())
+}
+
+/// Splits at semicolons outside of quotes and comments.
+fn raw_pieces(raw: &[u8]) -> Vec<&[u8]> {
+    let (mut depth, mut quoted, mut escaped) = (0_usize, false, false);
+    let mut ends = |byte: &u8| {
+        let was_escaped = std::mem::take(&mut escaped);
+        match byte {
+            b'\\' if !was_escaped && (quoted || depth > 0) => escaped = true,
+            b'"' if !was_escaped && depth == 0 => quoted = !quoted,
+            b'(' if !was_escaped && !quoted => depth += 1,
+            b')' if !was_escaped && !quoted => depth = depth.saturating_sub(1),
+            b';' => return !quoted && depth == 0,
+            _ => {}
+        }
+        false
+    };
+    raw.split(|byte| ends(byte)).collect()
+}
+
 fn value_and_params(raw: &[u8]) -> (String, Vec<(String, String)>) {
     let text = String::from_utf8_lossy(raw);
     let text = without_comments(&text);
@@ -283,6 +343,27 @@ mod tests {
             assert_eq!(parsed.param("filename"), Some(filename), "{raw}");
         }
         assert_eq!(ContentType::parse_disposition(b"").value, "inline");
+    }
+
+    #[test]
+    fn one_parameter_is_rewritten_and_the_rest_stays() {
+        for (raw, value, param, to, expected) in [
+            ("text/plain", None, "charset", "utf-8", "text/plain; charset=utf-8"),
+            (" text/plain; Charset=\"a;b\"; name=x", None, "charset", "utf-8", "text/plain; name=x; charset=utf-8"),
+            ("text/html;\r\n\tcharset*0=a; charset*1=b;", Some("text/plain"), "charset", "b", "text/plain; charset=b"),
+            (
+                "multipart/mixed (a;b); boundary=\"x\"; type=\"t\"",
+                None,
+                "boundary",
+                "a b",
+                "multipart/mixed (a;b); type=\"t\"; boundary=\"a b\"",
+            ),
+            ("", Some("text/plain"), "charset", "a\"b", "text/plain; charset=\"a\\\"b\""),
+        ] {
+            let found = rewritten(raw.as_bytes(), value, param, to);
+            assert_eq!(String::from_utf8_lossy(&found), expected, "{raw}");
+            assert_eq!(ContentType::parse(&found).param(param), Some(to), "{raw}");
+        }
     }
 
     proptest! {

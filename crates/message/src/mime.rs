@@ -3,7 +3,7 @@
 //! One pass over the body; nothing is copied, and every octet of the message belongs to a known range, so that an edit of
 //! one part leaves all others alone. Parsing never fails: what cannot be understood is the opaque body of its part. A
 //! delimiter of an outer multipart ends all that is open inside of it, as RFC 2046 section 5.1.2 asks. Depth and number of
-//! parts are limited; beyond the limits, parts are opaque.
+//! parts are limited; beyond the limits, parts are opaque. `forest` edits such trees, `text` writes text into parts.
 
 use crate::charset;
 use crate::content::Content;
@@ -15,6 +15,12 @@ use memchr::{memchr, memmem};
 use std::borrow::Cow;
 use std::io;
 use std::ops::Range;
+
+pub use forest::{EditError, MimeForest, PartId, Place};
+pub use text::{WrittenText, declare, text_field, write_text};
+
+mod forest;
+mod text;
 
 /// How deep parts nest before they are opaque.
 pub const DEPTH_MAX: usize = 100;
@@ -68,9 +74,14 @@ pub struct PartInfo {
 impl MimeTree {
     /// Takes a message apart. Reads an external body whole (blocking).
     pub fn parse(content: &Content) -> io::Result<MimeTree> {
-        let (head, body) = (content.head().clone(), content.body().to_bytes()?);
-        let parts = Parser::new(&head, content.header_block().len(), &body).run();
-        Ok(MimeTree { head, body, parts })
+        Ok(MimeTree::of(content, content.body().to_bytes()?, false))
+    }
+
+    /// The same with the body at hand. `in_digest`: without a type of its own, this is a message (RFC 2046 section 5.1.5).
+    fn of(content: &Content, body: Bytes, in_digest: bool) -> MimeTree {
+        let head = content.head().clone();
+        let parts = Parser::new(&head, content.header_block().len(), &body, in_digest).run();
+        MimeTree { head, body, parts }
     }
 
     pub fn parts(&self) -> &[Part] {
@@ -100,6 +111,22 @@ impl MimeTree {
         match range.start.checked_sub(self.head.len()) {
             Some(start) => self.body.get(start..range.end.saturating_sub(self.head.len())).unwrap_or(&[]),
             None => self.head.get(range.clone()).unwrap_or(&[]),
+        }
+    }
+
+    /// The same, shared with the tree.
+    pub fn bytes(&self, range: &Range<usize>) -> Bytes {
+        let bytes = self.slice(range);
+        let whole = if range.start >= self.head.len() { &self.body } else { &self.head };
+        if bytes.is_empty() { Bytes::new() } else { whole.slice_ref(bytes) }
+    }
+
+    /// A part with its header. Shared with the tree, but for the whole message: its header block and body lie apart.
+    pub fn raw(&self, part: &Part) -> Bytes {
+        match part.parent {
+            Some(_) => self.bytes(&(part.headers.start..part.body.end)),
+            None if self.head.is_empty() => self.body.clone(),
+            None => [&self.head[..], &self.body[..]].concat().into(),
         }
     }
 
@@ -168,6 +195,8 @@ struct Parser<'a> {
     open: Vec<Open>,
     /// Where the search for delimiters begins.
     at: usize,
+    /// Whether the first part is one of a digest.
+    in_digest: bool,
 }
 
 struct Open {
@@ -177,8 +206,8 @@ struct Open {
 }
 
 impl<'a> Parser<'a> {
-    fn new(head: &'a [u8], fields_len: usize, body: &'a [u8]) -> Parser<'a> {
-        let mut parser = Parser { head_len: head.len(), body, parts: Vec::new(), open: Vec::new(), at: 0 };
+    fn new(head: &'a [u8], fields_len: usize, body: &'a [u8], in_digest: bool) -> Parser<'a> {
+        let mut parser = Parser { head_len: head.len(), body, parts: Vec::new(), open: Vec::new(), at: 0, in_digest };
         if parser.begin(0..fields_len, &head[..fields_len], head.len()) {
             parser.at = parser.headers(0);
         }
@@ -280,7 +309,7 @@ impl<'a> Parser<'a> {
         let value = |name| fields_named(fields, name).next().map(|field| field.value);
         let content_type = match value("Content-Type") {
             Some(value) => ContentType::parse(value),
-            None if parent.is_some_and(|p| self.parts[p].content_type.value == "multipart/digest") => {
+            None if parent.map_or(self.in_digest, |p| self.parts[p].content_type.value == "multipart/digest") => {
                 ContentType { value: "message/rfc822".into(), params: Vec::new() }
             }
             None => ContentType::default(),
