@@ -1,190 +1,74 @@
 //! `check`: what is wrong with a policy, found without running it.
 //!
-//! Syntax errors by file, line and column; calls of `msys.*` functions that do not exist and functions named like hooks that are
-//! none, each with what was probably meant. A policy may add to `msys` itself: what its own source assigns is not reported.
+//! Syntax errors by file, line and column; names that are not there, with what was probably meant; calls with too few, too many
+//! or wrong arguments; uses in a hook whose phase cannot have them; globals that nothing assigns; results thrown away that say
+//! whether mail was lost. A policy may add to `msys` and to its own tables: what its files assign is not reported. In doubt
+//! nothing is said: a policy that works must come through without a word.
 
-use crate::api;
-use crate::dialect::{self, Mention};
-use crate::hooks::Hook;
-use std::collections::BTreeSet;
+use crate::dialect;
 use std::path::{Path, PathBuf};
 
-/// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Diagnostic {
-    pub file: PathBuf,
-    /// From 1; 0 where the file as a whole is meant.
-    pub line: usize,
-    /// In octets, from 1.
-    pub column: usize,
-    pub severity: Severity,
-    pub text: String,
-}
+mod arguments;
+mod diagnostic;
+mod facts;
+mod hook_functions;
+mod names;
+mod syntax_help;
+mod walk;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// It loads, but something will fail or never be called.
-    Warning,
-    /// It does not load.
-    Error,
-}
+pub use diagnostic::{Diagnostic, Severity};
+pub use names::{completions, describe};
 
-impl std::fmt::Display for Diagnostic {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let word = if self.severity == Severity::Error { "error" } else { "warning" };
-        write!(f, "{}:{}:{}: {word}: {}", self.file.display(), self.line, self.column, self.text)
-    }
-}
-
-/// Checks one script.
+/// Checks one script. Files that it requires are looked for beside it and in the folders above it.
 pub fn check_policy(path: &Path) -> Vec<Diagnostic> {
+    let folders: Vec<PathBuf> = path.ancestors().skip(1).take(FOLDERS_UP).map(Path::to_owned).collect();
+    check_policy_among(path, &[], &folders)
+}
+
+/// Checks one script of several that share a state: what the others make is known to it. What they require is looked for in
+/// `folders`.
+pub fn check_policy_among(path: &Path, others: &[PathBuf], folders: &[PathBuf]) -> Vec<Diagnostic> {
     match std::fs::read(path) {
-        Ok(source) => check_source(path, &source),
-        Err(error) => {
-            let text = format!("cannot be read: {error}");
-            vec![Diagnostic { file: path.to_owned(), line: 0, column: 0, severity: Severity::Error, text }]
-        }
+        Ok(source) => check(path, &source, others, folders),
+        Err(error) => vec![Diagnostic::unreadable(path, &error)],
     }
 }
 
-/// Checks source that is called `path` in the findings.
+/// Checks source that is called `path` in the findings; files that it requires are not looked for.
 pub fn check_source(path: &Path, source: &[u8]) -> Vec<Diagnostic> {
-    let at = |line, column, severity, text| Diagnostic { file: path.to_owned(), line, column, severity, text };
+    check(path, source, &[], &[])
+}
+
+/// `inbound/limits.lua` is required as `inbound.limits`: its folder's parent is searched as well.
+const FOLDERS_UP: usize = 3;
+
+fn check(path: &Path, source: &[u8], others: &[PathBuf], folders: &[PathBuf]) -> Vec<Diagnostic> {
+    let file = diagnostic::File { path, source };
     let translated = match dialect::translate(source) {
         Ok(translated) => translated,
-        Err(error) => return vec![at(error.line, error.column, Severity::Error, error.text)],
+        Err(error) => {
+            let help = syntax_help::help(source, &error);
+            return vec![file.syntax_error(&error, help)];
+        }
     };
-    let names = Names::new();
-    let own: BTreeSet<&str> = translated
-        .mentions
-        .iter()
-        .filter(|mention| !mention.called && mention.name != "msys")
-        .map(|mention| mention.name.as_str())
-        .collect();
-    let mut found: Vec<Diagnostic> = Vec::new();
-    for Mention { name, line, column, .. } in translated.mentions.iter().filter(|mention| mention.called) {
-        let added =
-            own.iter().any(|own| name == own || name.strip_prefix(own).is_some_and(|rest| rest.starts_with('.')));
-        if !names.has(name) && !added {
-            let text = format!("{name} is not there{}", hint(nearest(name, names.all())));
-            found.push(at(*line, *column, Severity::Warning, text));
-        }
-    }
-    for Mention { name, line, column, .. } in &translated.functions {
-        match Hook::named(name) {
-            Some(hook) if !hook.is_called() => {
-                found.push(at(
-                    *line,
-                    *column,
-                    Severity::Warning,
-                    format!("the hook {name} is known, but not called yet"),
-                ));
-            }
-            None if Hook::looks_like_one(name) => {
-                let text = format!("no hook is named {name}{}", hint(nearest(name, Hook::all().map(Hook::name))));
-                found.push(at(*line, *column, Severity::Warning, text));
-            }
-            _ => {}
-        }
-    }
-    found.sort_by_key(|diagnostic| (diagnostic.line, diagnostic.column));
-    found
-}
-
-fn hint(meant: Option<&str>) -> String {
-    meant.map_or_else(String::new, |name| format!("; did you mean {name}?"))
-}
-
-/// Every function under `msys`.
-struct Names {
-    all: BTreeSet<String>,
-}
-
-impl Names {
-    fn new() -> Names {
-        let functions = api::TABLES.iter().flat_map(|table| table.functions.iter());
-        let mut all = BTreeSet::new();
-        for function in functions {
-            if let Some(short) = function.name.strip_prefix("msg:") {
-                all.insert(format!("msys.core.ec_message_{short}"));
-            }
-            let names = [function.name].into_iter().chain(function.aliases.iter().copied());
-            all.extend(names.filter(|name| name.starts_with("msys.")).map(str::to_owned));
-        }
-        Names { all }
-    }
-
-    fn has(&self, name: &str) -> bool {
-        self.all.contains(name)
-    }
-
-    fn all(&self) -> impl Iterator<Item = &str> {
-        self.all.iter().map(String::as_str)
-    }
+    let facts = facts::Facts::gather(&translated.chunk, others, folders);
+    let mut found = walk::walk(&translated.chunk, &facts, names::names());
+    found.sort_by_key(|finding| finding.place.start);
+    found.into_iter().map(|finding| file.finding(finding)).collect()
 }
 
 /// The name that is nearest to a mistyped one, if one is near.
 pub(crate) fn nearest<'a>(wrong: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     names
         .map(|name| (strsim::damerau_levenshtein(wrong, name), name))
-        .filter(|(distance, name)| *distance <= (name.len() / 5).clamp(1, 3))
+        .filter(|(distance, name)| *distance > 0 && *distance <= (name.len() / 5).clamp(1, 3))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn findings(source: &str) -> Vec<String> {
-        check_source(Path::new("p.lua"), source.as_bytes()).iter().map(ToString::to_string).collect()
-    }
-
-    #[test]
-    fn syntax_errors_have_their_place() {
-        assert_eq!(findings("x = 1\nlocal y = = 2\n"), ["p.lua:2:11: error: unexpected symbol near '='"]);
-        assert_eq!(check_policy(Path::new("/nowhere.lua"))[0].severity, Severity::Error);
-    }
-
-    #[test]
-    fn unknown_functions_are_named_with_what_was_meant() {
-        for (source, want) in [
-            (
-                "msys.registerModul('x', {})",
-                "p.lua:1:1: warning: msys.registerModul is not there; did you mean msys.registerModule?",
-            ),
-            (
-                "\n  msys.pcre.mach('a', 'b')",
-                "p.lua:2:3: warning: msys.pcre.mach is not there; did you mean msys.pcre.match?",
-            ),
-            ("msys.nothing.like_it()", "p.lua:1:1: warning: msys.nothing.like_it is not there"),
-        ] {
-            assert_eq!(findings(source), [want]);
-        }
-        for fine in [
-            "msys.registerModule('x', {})",
-            "msys.core.ec_message_header(msg, 'x')",
-            "msys.log(1, 'x')",
-            "local x = msys.core.VALIDATE_CONT",
-            "msys.site = { f = print } msys.site.f()",
-            "function msys.mine() end msys.mine()",
-            "local msys = {} msys.anything()",
-        ] {
-            assert_eq!(findings(fine), Vec::<String>::new(), "{fine}");
-        }
-    }
-
-    #[test]
-    fn functions_named_like_hooks_are_hooks_or_reported() {
-        assert_eq!(
-            findings(
-                "local mod = {}\nfunction mod:validate_elho() end\nfunction mod.core_log_error() end\nmod.validate_dat = function() end"
-            ),
-            [
-                "p.lua:2:14: warning: no hook is named validate_elho; did you mean validate_ehlo?",
-                "p.lua:3:14: warning: the hook core_log_error is known, but not called yet",
-            ]
-        );
-        assert_eq!(findings("function mod:validate_ehlo() end function mod:helper() end"), Vec::<String>::new());
-    }
+fn hint(meant: Option<&str>) -> Option<String> {
+    meant.map(|name| format!("did you mean {name}?"))
 }
+
+#[cfg(test)]
+mod tests;

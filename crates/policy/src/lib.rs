@@ -27,7 +27,7 @@ mod userdata;
 mod watchdog;
 
 pub use call::Stats;
-pub use check::{Diagnostic, Severity, check_policy, check_source};
+pub use check::{Diagnostic, Severity, check_policy, check_policy_among, check_source, completions, describe};
 pub use control::ControlName;
 pub use error::{HookError, LoadError, LoadErrors};
 pub use hooks::{HOOK_COUNT, Hook, HookCall, HookResult};
@@ -35,6 +35,6 @@ pub use host::{Host, MessageHandle, Policy, SessionHandles};
 pub use objects::{CapabilityEdit, ContextKind, Message, MessageState, Recipient, Session, SessionState, Verdict};
 pub use registry::Phase;
 pub use registry::reference::{lua_api_json, reference_markdown, stubs};
-pub use services::{GENERATION_MAX, Inject, Log, LogLevel, NoEngine, Options, Routes, Services, SessionCounts};
+pub use services::{ConfigValue, Configuration, Dns, DnsQuestion, DnsRecord, DnsType, DomainNumbers, Domains, GENERATION_MAX, Inject, Log, LogLevel, NoEngine, Options, Routes, Services, SessionCounts};
 pub use settings::{OnError, PhaseCheck, Script, Settings};
 pub use tls::{TlsParameters, TlsValues};

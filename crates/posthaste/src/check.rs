@@ -3,6 +3,7 @@
 use crate::cli::CheckArgs;
 use anyhow::Result;
 use ph_config::Config;
+use ph_policy::{Diagnostic, Severity};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -10,7 +11,8 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
     if let Some(file) = &args.file
         && file.extension().is_some_and(|extension| extension == "lua")
     {
-        return Ok(finish(policy(file), file));
+        let found = ph_policy::check_policy(file);
+        return Ok(finish(told(&found, args.verbose), file));
     }
     let Some(file) = args.file.clone().or_else(crate::server::find_config) else {
         println!("no configuration file: the built-in one is always valid");
@@ -37,7 +39,9 @@ pub fn run(args: &CheckArgs) -> Result<ExitCode> {
             eprintln!("{note}");
         }
     }
-    Ok(finish(policies(&loaded.config), &file))
+    let (mut problems, found) = scripts(&loaded.config);
+    problems.extend(told(&found, args.verbose));
+    Ok(finish(problems, &file))
 }
 
 fn finish(problems: Vec<String>, file: &Path) -> ExitCode {
@@ -52,17 +56,32 @@ fn finish(problems: Vec<String>, file: &Path) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Everything that is wrong with the policies of a configuration, each with file, line and column, and with its loggers.
+/// Everything that keeps the policies of a configuration from loading, each with file, line and column, and what is wrong
+/// with its loggers. What may go wrong later is told on stderr.
 pub fn policies(config: &Config) -> Vec<String> {
+    let (mut problems, found) = scripts(config);
+    let (fatal, rest): (Vec<_>, Vec<_>) = found.into_iter().partition(|found| found.prevents_loading);
+    for found in rest.iter().filter(|found| found.severity > Severity::Note) {
+        eprintln!("{found}");
+    }
+    problems.extend(fatal.iter().map(ToString::to_string));
+    problems
+}
+
+/// What is wrong with the loggers and with finding the scripts, and what was found in the scripts.
+fn scripts(config: &Config) -> (Vec<String>, Vec<Diagnostic>) {
     let settings = crate::server::policy_settings(config);
+    let folders = settings.search_folders();
     let mut problems = loggers(config);
+    let mut paths = Vec::new();
     for script in &settings.scripts {
-        match find_script(&script.source, &settings.search_folders()) {
-            Some(path) => problems.extend(policy(&path)),
-            None => problems.push(missing(script, &settings.search_folders())),
+        match find_script(&script.source, &folders) {
+            Some(path) => paths.push(path),
+            None => problems.push(missing(script, &folders)),
         }
     }
-    problems
+    let found = paths.iter().flat_map(|path| ph_policy::check_policy_among(path, &paths, &folders)).collect();
+    (problems, found)
 }
 
 /// Log targets and formats that cannot be written: found here, or a server would run for a day and log nothing.
@@ -72,14 +91,13 @@ fn loggers(config: &Config) -> Vec<String> {
     problems.iter().map(|problem| format!("error: {problem}")).collect()
 }
 
-/// The errors of one script. What it will merely regret is told on stderr.
-fn policy(file: &Path) -> Vec<String> {
-    let (errors, warnings): (Vec<_>, Vec<_>) =
-        ph_policy::check_policy(file).into_iter().partition(|found| found.severity == ph_policy::Severity::Error);
-    for warning in warnings {
-        eprintln!("{warning}");
+/// The errors, to be told last; warnings, and the notes of a verbose check, are told at once.
+fn told(found: &[Diagnostic], verbose: bool) -> Vec<String> {
+    let least = if verbose { Severity::Note } else { Severity::Warning };
+    for mild in found.iter().filter(|found| found.severity >= least && found.severity < Severity::Error) {
+        eprintln!("{}", mild.shown());
     }
-    errors.iter().map(ToString::to_string).collect()
+    found.iter().filter(|found| found.severity == Severity::Error).map(Diagnostic::shown).collect()
 }
 
 /// `dir.file` and `dir/file` are `dir/file.lua` in one of the folders.

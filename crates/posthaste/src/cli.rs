@@ -104,7 +104,7 @@ pub enum Service {
 pub struct CheckArgs {
     /// A configuration file, or a policy (`*.lua`); without it the file that `run` would take
     pub file: Option<PathBuf>,
-    /// Also list options that are accepted and have no effect
+    /// Also list options that are accepted and have no effect, and uses of the policy API that work and are not documented
     #[arg(short, long)]
     pub verbose: bool,
 }

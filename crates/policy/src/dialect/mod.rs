@@ -10,9 +10,9 @@ mod parser;
 #[cfg(test)]
 mod recorded;
 mod scope;
+pub(crate) mod tree;
 
 pub use lexer::is_keyword;
-pub use parser::Mention;
 
 /// Translated source and the helpers that it calls.
 #[derive(Debug)]
@@ -20,10 +20,8 @@ pub struct Translated {
     /// LuaJIT source. With helpers it is a chunk that takes them, in order, and returns the policy's chunk.
     pub text: Vec<u8>,
     pub helpers: Vec<&'static str>,
-    /// Dotted names that begin with the global `msys`: what `check` looks up.
-    pub mentions: Vec<Mention>,
-    /// Functions that were defined as `function a.name` or `function a:name`: `check` knows which of them mean to be hooks.
-    pub functions: Vec<Mention>,
+    /// The syntax tree: what `check` walks.
+    pub(crate) chunk: tree::Block,
 }
 
 /// A syntax error, in the words of Lua.
@@ -52,7 +50,7 @@ pub fn translate(source: &[u8]) -> Result<Translated, SyntaxError> {
     if !parsed.helpers.is_empty() {
         text.extend_from_slice(b"\nend");
     }
-    Ok(Translated { text, helpers: parsed.helpers, mentions: parsed.mentions, functions: parsed.functions })
+    Ok(Translated { text, helpers: parsed.helpers, chunk: parsed.chunk })
 }
 
 /// The beginning of the helpers' names: one that the source does not have.

@@ -5,25 +5,15 @@
 
 use super::lexer::{Kind, Lexer, Token};
 use super::scope::{Origin, Scopes};
+use super::tree::{Block, Expression, Form, Name, Place, Statement, Suffix};
 use super::{Edits, SyntaxError};
 
 mod expression;
 
-/// A dotted name that begins with the global `msys`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mention {
-    pub name: String,
-    pub line: usize,
-    pub column: usize,
-    /// It is called, not assigned or read.
-    pub called: bool,
-}
-
 pub(super) struct Parsed {
     pub edits: Edits,
     pub helpers: Vec<&'static str>,
-    pub mentions: Vec<Mention>,
-    pub functions: Vec<Mention>,
+    pub chunk: Block,
 }
 
 pub(super) fn parse(source: &[u8], prefix: &str) -> Result<Parsed> {
@@ -39,19 +29,18 @@ pub(super) fn parse(source: &[u8], prefix: &str) -> Result<Parsed> {
         ahead: None,
         last_line: 1,
         last_end: 0,
+        last_place: Place::default(),
         scopes: Scopes::default(),
         helpers: Vec::new(),
-        mentions: Vec::new(),
-        functions: Vec::new(),
         depth: 0,
         method_follows: false,
     };
     parser.scopes.open_function(true, None, Vec::new());
-    parser.block()?;
+    let chunk = parser.block()?;
     if parser.token.kind != Kind::End {
         return Err(parser.expected("<eof>"));
     }
-    Ok(Parsed { edits: parser.edits, helpers: parser.helpers, mentions: parser.mentions, functions: parser.functions })
+    Ok(Parsed { edits: parser.edits, helpers: parser.helpers, chunk })
 }
 
 /// How deep blocks, expressions and functions may nest, as in Lua (`LUAI_MAXCCALLS`).
@@ -68,10 +57,9 @@ struct Parser<'a> {
     /// Line and end of the token before the present one.
     last_line: usize,
     last_end: usize,
+    last_place: Place,
     scopes: Scopes,
     helpers: Vec<&'static str>,
-    mentions: Vec<Mention>,
-    functions: Vec<Mention>,
     depth: usize,
     /// The next function body has a `self`.
     method_follows: bool,
@@ -83,6 +71,7 @@ struct Operand {
     name: Option<String>,
     /// A plain or dotted name, a call, an index: what can be called or assigned.
     shape: Shape,
+    node: Expression,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -106,9 +95,15 @@ impl Parser<'_> {
         matches!(self.token.kind, Kind::Keyword | Kind::Symbol) && self.text() == text.as_bytes()
     }
 
+    fn place(&self) -> Place {
+        let Token { line, column, start, end, .. } = self.token;
+        Place { line, column, start, end }
+    }
+
     fn advance(&mut self) -> Result<()> {
         self.last_line = self.token.line;
         self.last_end = self.token.end;
+        self.last_place = self.place();
         self.token = match self.ahead.take() {
             Some(token) => token,
             None => self.lexer.next(&mut self.edits)?,
@@ -169,6 +164,11 @@ impl Parser<'_> {
         Ok(name)
     }
 
+    fn named(&mut self) -> Result<Name> {
+        let place = self.place();
+        Ok(Name { text: self.name()?, place })
+    }
+
     fn helper(&mut self, helper: &'static str) -> String {
         if !self.helpers.contains(&helper) {
             self.helpers.push(helper);
@@ -176,14 +176,17 @@ impl Parser<'_> {
         format!("{}{helper}", self.prefix)
     }
 
-    fn deeper<T>(&mut self, parse: impl FnOnce(&mut Self) -> Result<T>) -> Result<T> {
+    /// Begins a level of nesting. Without `leave` after an error: that ends the parse.
+    fn enter(&mut self) -> Result<()> {
         if self.depth >= DEPTH_MAX {
             return Err(self.error("chunk has too many syntax levels"));
         }
         self.depth += 1;
-        let outcome = parse(self);
+        Ok(())
+    }
+
+    fn leave(&mut self) {
         self.depth -= 1;
-        outcome
     }
 
     // Statements.
@@ -192,46 +195,49 @@ impl Parser<'_> {
         self.token.kind == Kind::End || ["else", "elseif", "end", "until"].iter().any(|word| self.is(word))
     }
 
-    fn block(&mut self) -> Result<()> {
-        self.deeper(|this| {
-            while !this.block_ends() {
-                let last = this.statement()?;
-                this.take(";")?;
-                if last {
-                    break;
-                }
+    fn block(&mut self) -> Result<Block> {
+        self.enter()?;
+        let mut block = Block::new();
+        while !self.block_ends() {
+            let statement = self.statement()?;
+            let last = matches!(statement, Statement::Return { .. } | Statement::Break);
+            block.push(statement);
+            self.take(";")?;
+            if last {
+                break;
             }
-            Ok(())
-        })
+        }
+        self.leave();
+        Ok(block)
     }
 
-    fn scoped_block(&mut self) -> Result<()> {
+    fn scoped_block(&mut self) -> Result<Block> {
         self.scopes.open_block();
-        self.block()?;
+        let block = self.block()?;
         self.scopes.close_block();
-        Ok(())
+        Ok(block)
     }
 
-    /// True for the last one of a block.
-    fn statement(&mut self) -> Result<bool> {
+    fn statement(&mut self) -> Result<Statement> {
         let line = self.token.line;
         if self.token.kind != Kind::Keyword {
-            self.expression_statement()?;
-            return Ok(false);
+            return self.expression_statement();
         }
-        match self.text() {
+        Ok(match self.text() {
             b"if" => self.if_statement(line)?,
             b"while" => {
                 self.advance()?;
-                self.expression()?;
+                let condition = self.expression()?.node;
                 self.expect("do")?;
-                self.loop_block()?;
+                let body = self.loop_block()?;
                 self.expect_closing("end", "while", line)?;
+                Statement::While { condition, body }
             }
             b"do" => {
                 self.advance()?;
-                self.scoped_block()?;
+                let body = self.scoped_block()?;
                 self.expect_closing("end", "do", line)?;
+                Statement::Do(body)
             }
             b"for" => self.for_statement(line)?,
             b"repeat" => {
@@ -239,100 +245,102 @@ impl Parser<'_> {
                 // The condition sees the block's locals.
                 self.scopes.open_loop();
                 self.scopes.open_block();
-                self.block()?;
+                let body = self.block()?;
                 self.scopes.close_loop();
                 self.expect_closing("until", "repeat", line)?;
-                self.expression()?;
+                let condition = self.expression()?.node;
                 self.scopes.close_block();
+                Statement::Repeat { body, condition }
             }
             b"function" => {
                 self.advance()?;
-                let name = self.name()?;
-                self.resolve_function_name(&name)?;
-                self.function_body(line)?;
+                let path = self.function_name()?;
+                let function = self.function_body(line)?;
+                Statement::Function { path, function }
             }
             b"local" => {
                 self.advance()?;
                 if self.take("function")? {
-                    let name = self.name()?;
-                    self.scopes.declare(name);
-                    self.function_body(line)?;
+                    let name = self.named()?;
+                    self.scopes.declare(name.text.clone());
+                    let function = self.function_body(line)?;
+                    Statement::LocalFunction { name, function }
                 } else {
-                    self.local_statement()?;
+                    self.local_statement()?
                 }
             }
             b"return" => {
+                let place = self.place();
                 self.advance()?;
-                if !self.block_ends() && !self.is(";") {
-                    self.expressions()?;
-                }
-                return Ok(true);
+                let values = if !self.block_ends() && !self.is(";") { self.expressions()? } else { Vec::new() };
+                Statement::Return { place, values }
             }
             b"break" => {
                 if !self.scopes.in_loop() {
                     return Err(self.error("no loop to break"));
                 }
                 self.advance()?;
-                return Ok(true);
+                Statement::Break
             }
             _ => self.expression_statement()?,
-        }
-        Ok(false)
+        })
     }
 
-    fn if_statement(&mut self, line: usize) -> Result<()> {
+    fn if_statement(&mut self, line: usize) -> Result<Statement> {
+        let mut arms = Vec::new();
         loop {
             self.advance()?; // `if` or `elseif`
-            self.expression()?;
+            let condition = self.expression()?.node;
             self.expect("then")?;
-            self.scoped_block()?;
+            arms.push((condition, self.scoped_block()?));
             if !self.is("elseif") {
                 break;
             }
         }
-        if self.take("else")? {
-            self.scoped_block()?;
-        }
-        self.expect_closing("end", "if", line)
+        let otherwise = if self.take("else")? { Some(self.scoped_block()?) } else { None };
+        self.expect_closing("end", "if", line)?;
+        Ok(Statement::If { arms, otherwise })
     }
 
-    fn loop_block(&mut self) -> Result<()> {
+    fn loop_block(&mut self) -> Result<Block> {
         self.scopes.open_loop();
-        self.scoped_block()?;
+        let block = self.scoped_block()?;
         self.scopes.close_loop();
-        Ok(())
+        Ok(block)
     }
 
-    fn for_statement(&mut self, line: usize) -> Result<()> {
+    fn for_statement(&mut self, line: usize) -> Result<Statement> {
         self.advance()?;
-        let mut names = vec![self.name()?];
+        let mut names = vec![self.named()?];
+        let mut values = Vec::new();
         if self.take("=")? {
-            self.expression()?;
+            values.push(self.expression()?.node);
             self.expect(",")?;
-            self.expression()?;
+            values.push(self.expression()?.node);
             if self.take(",")? {
-                self.expression()?;
+                values.push(self.expression()?.node);
             }
         } else {
             while self.take(",")? {
-                names.push(self.name()?);
+                names.push(self.named()?);
             }
             if !self.is("in") {
                 return Err(self.error("'=' or 'in' expected"));
             }
             self.advance()?;
-            self.iterator()?;
+            values = self.iterator()?;
         }
         self.expect("do")?;
         self.scopes.open_loop();
         self.scopes.open_block();
-        for name in names {
-            self.scopes.declare(name);
+        for name in &names {
+            self.scopes.declare(name.text.clone());
         }
-        self.scoped_block()?;
+        let body = self.scoped_block()?;
         self.scopes.close_block();
         self.scopes.close_loop();
-        self.expect_closing("end", "for", line)
+        self.expect_closing("end", "for", line)?;
+        Ok(Statement::For { names, values, body })
     }
 
     /// Whether the octet before `at` belongs to a word, so that a word put there would join it.
@@ -342,7 +350,7 @@ impl Parser<'_> {
 
     /// The expressions of a generic `for`. `pairs(...)`, `ipairs(...)` and `next, t` never ask `__iter` and are left alone, so that
     /// LuaJIT keeps its fast path; all else goes through a helper.
-    fn iterator(&mut self) -> Result<()> {
+    fn iterator(&mut self) -> Result<Vec<Expression>> {
         let start = self.token.start;
         let first = self.text().to_vec();
         let follows = self.peek()?;
@@ -357,79 +365,74 @@ impl Parser<'_> {
         if plain && first == b"next" {
             return self.expressions();
         }
-        if plain {
-            if self.call_that_ends_the_list()? {
-                return Ok(());
+        let values = if plain {
+            let (values, alone) = self.call_that_ends_the_list()?;
+            if alone {
+                return Ok(values);
             }
+            values
         } else {
-            self.expressions()?;
-        }
+            self.expressions()?
+        };
         let helper = self.helper("iter");
         // `in(f())` and `in!x` have nothing between the word and what follows it.
         let blank = if self.follows_word(start) { " " } else { "" };
         self.edits.open(start, format!("{blank}{helper}("));
         self.edits.close(self.last_end, ")");
-        Ok(())
+        Ok(values)
     }
 
     /// Reads the expressions; true when they are one call without suffixes, as `pairs(t)` is.
-    fn call_that_ends_the_list(&mut self) -> Result<bool> {
+    fn call_that_ends_the_list(&mut self) -> Result<(Vec<Expression>, bool)> {
         let operand = self.expression()?;
         let alone = operand.shape == Shape::Call && operand.name.is_none() && self.is("do");
+        let mut values = vec![operand.node];
         while self.take(",")? {
-            self.expression()?;
+            values.push(self.expression()?.node);
         }
-        Ok(alone)
+        Ok((values, alone))
     }
 
-    fn local_statement(&mut self) -> Result<()> {
-        let mut names = vec![self.name()?];
+    fn local_statement(&mut self) -> Result<Statement> {
+        let mut names = vec![self.named()?];
         while self.take(",")? {
-            names.push(self.name()?);
+            names.push(self.named()?);
         }
-        if self.take("=")? {
-            self.expressions()?;
+        let values = if self.take("=")? { self.expressions()? } else { Vec::new() };
+        for name in &names {
+            self.scopes.declare(name.text.clone());
         }
-        for name in names {
-            self.scopes.declare(name);
-        }
-        Ok(())
+        Ok(Statement::Local { names, values })
     }
 
-    /// `a.b:c` after `function`, its first name being read.
-    fn resolve_function_name(&mut self, first: &str) -> Result<()> {
-        let origin = self.scopes.resolve(first);
-        let (mut path, place) = (first.to_owned(), (self.last_line, 0));
-        let mut last = None;
+    /// `a.b:c` after `function`.
+    fn function_name(&mut self) -> Result<Vec<Name>> {
+        let mut path = vec![self.named()?];
+        self.scopes.resolve(&path[0].text);
         while self.is(".") || self.is(":") {
             let method = self.is(":");
             self.advance()?;
-            let (line, column) = (self.token.line, self.token.column);
-            let name = self.name()?;
-            path = format!("{path}.{name}");
-            last = Some(Mention { name, line, column, called: false });
+            path.push(self.named()?);
             if method {
                 self.method_follows = true;
                 break;
             }
         }
-        self.functions.extend(last);
-        if origin == Origin::Global && first == "msys" {
-            self.mention(Some(path), place, false);
-        }
-        Ok(())
+        Ok(path)
     }
 
-    fn expression_statement(&mut self) -> Result<()> {
+    fn expression_statement(&mut self) -> Result<Statement> {
         let (start, first_is_tls) = (self.token.start, self.tls_helper().is_some());
         let edits_before = self.edits.len();
         let mut operand = self.suffixed()?;
         let alone = self.last_end - start;
         if self.is("=") || self.is(",") {
+            let mut targets = Vec::new();
             loop {
                 if operand.shape != Shape::Variable {
                     return Err(self.error("syntax error"));
                 }
+                targets.push(std::mem::take(&mut operand.node));
                 if !self.take(",")? {
                     break;
                 }
@@ -440,10 +443,11 @@ impl Parser<'_> {
                 self.edits.truncate(edits_before);
             }
             self.expect("=")?;
-            return self.expressions();
+            let values = self.expressions()?;
+            return Ok(Statement::Assign { targets, values });
         }
         match operand.shape {
-            Shape::Call => Ok(()),
+            Shape::Call => Ok(Statement::Call(operand.node)),
             Shape::Variable => Err(self.expected("=")),
             Shape::Other => Err(self.error("syntax error")),
         }

@@ -3,16 +3,17 @@
 //! `a & b` is read as an operand, an operator and a tighter operand, and rewritten when both ends are known; what it was made of may
 //! have been rewritten already, since edits at one place keep the order of nesting.
 
-use super::{Kind, Mention, Operand, Parser, Result, Shape, UNARY_PRIORITY};
+use super::{Expression, Form, Kind, Name, Operand, Parser, Place, Result, Shape, Suffix, UNARY_PRIORITY};
 use crate::dialect::scope::{ImplicitArg, Origin};
+use crate::dialect::tree::{Arguments, Function, Item, Key, Operator as Meaning};
 
 impl Parser<'_> {
-    pub(super) fn expressions(&mut self) -> Result<()> {
-        self.expression()?;
+    pub(super) fn expressions(&mut self) -> Result<Vec<Expression>> {
+        let mut values = vec![self.expression()?.node];
         while self.take(",")? {
-            self.expression()?;
+            values.push(self.expression()?.node);
         }
-        Ok(())
+        Ok(values)
     }
 
     pub(super) fn expression(&mut self) -> Result<Operand> {
@@ -21,77 +22,109 @@ impl Parser<'_> {
 
     /// An expression whose binary operators bind tighter than `limit`.
     fn sub_expression(&mut self, limit: u8) -> Result<Operand> {
-        self.deeper(|this| {
-            let (start, line) = (this.token.start, this.token.line);
-            let mut left = this.unary()?;
-            while let Some(operator) = this.binary_operator() {
-                if operator.left <= limit {
-                    break;
-                }
-                let (from, to) = (this.token.start, this.token.end);
-                this.advance()?;
-                let right = this.sub_expression(operator.right)?;
-                // Lua 5.1 gives the operation the line of its last token, LuaJIT a call that of its first.
-                let at = this.last_line;
-                if let Some(helper) = operator.helper {
-                    let helper = this.helper(helper);
-                    this.edits.open(start, format!("({helper}("));
-                    this.edits.replace(from, to, ",");
-                    this.edits.close(this.last_end, format!("{}))", names(&left, &right, (at != line).then_some(at))));
-                }
-                left = Operand::default();
+        self.enter()?;
+        let mut left = self.unary()?;
+        while let Some(operator) = self.binary_operator() {
+            if operator.left <= limit {
+                break;
             }
-            Ok(left)
-        })
+            left = self.operation(left, &operator)?;
+        }
+        self.leave();
+        Ok(left)
     }
 
+    /// The rest of `left operator right`.
+    fn operation(&mut self, left: Operand, operator: &Operator) -> Result<Operand> {
+        let (from, to) = (self.token.start, self.token.end);
+        self.advance()?;
+        let right = self.sub_expression(operator.right)?;
+        if let Some(helper) = operator.helper {
+            self.call_helper(helper, &left, (from, to), &right);
+        }
+        let node = Expression::binary(left.node, operator.meaning, right.node);
+        Ok(Operand { node, ..Operand::default() })
+    }
+
+    /// Rewrites an operation whose operator stands at `from..to` to a call.
+    fn call_helper(&mut self, helper: &'static str, left: &Operand, (from, to): (usize, usize), right: &Operand) {
+        // Lua 5.1 gives the operation the line of its last token, LuaJIT a call that of its first.
+        let (at, place) = (self.last_line, left.node.place);
+        let helper = self.helper(helper);
+        self.edits.open(place.start, format!("({helper}("));
+        self.edits.replace(from, to, ",");
+        self.edits.close(self.last_end, format!("{}))", names(left, right, (at != place.line).then_some(at))));
+    }
+
+    // What nests goes through small functions: in a build without optimization each temporary has a place of its own on the stack.
+
     fn unary(&mut self) -> Result<Operand> {
-        let start = self.token.start;
-        if self.is("not") || self.is("-") || self.is("#") {
-            self.advance()?;
-            self.sub_expression(UNARY_PRIORITY)?;
-            return Ok(Operand::default());
-        }
-        if self.is("!") {
-            // `return!a` is three tokens; `returnnot a` would be two others.
-            let not = if self.follows_word(start) { " not " } else { "not " };
-            self.edits.replace(start, self.token.end, not);
-            self.advance()?;
-            self.sub_expression(UNARY_PRIORITY)?;
-            return Ok(Operand::default());
-        }
-        if self.is("~") {
-            let end = self.token.end;
-            self.advance()?;
-            let operand = self.sub_expression(UNARY_PRIORITY)?;
-            let helper = self.helper("bnot");
-            self.edits.replace(start, end, "");
-            self.edits.open(start, format!("({helper}("));
-            self.edits.close(self.last_end, format!("{}))", names(&operand, &Operand::default(), None)));
-            return Ok(Operand::default());
+        if let Kind::Keyword | Kind::Symbol = self.token.kind {
+            match self.text() {
+                b"not" | b"!" => return self.prefixed(Form::Not),
+                b"-" | b"#" | b"~" => return self.prefixed(Form::Unary),
+                b"(" => return self.suffixed(),
+                _ => {}
+            }
         }
         self.simple()
     }
 
+    fn prefixed(&mut self, form: fn(Box<Expression>) -> Form) -> Result<Operand> {
+        let token = self.token;
+        let place = self.place();
+        self.advance()?;
+        if self.source[token.start] == b'!' {
+            // `return!a` is three tokens; `returnnot a` would be two others.
+            let not = if self.follows_word(token.start) { " not " } else { "not " };
+            self.edits.replace(token.start, token.end, not);
+        }
+        let operand = self.sub_expression(UNARY_PRIORITY)?;
+        if self.source[token.start] == b'~' {
+            let helper = self.helper("bnot");
+            self.edits.replace(token.start, token.end, "");
+            self.edits.open(token.start, format!("({helper}("));
+            self.edits.close(self.last_end, format!("{}))", names(&operand, &Operand::default(), None)));
+        }
+        let node = Expression { place: place.to(operand.node.place), form: form(Box::new(operand.node)) };
+        Ok(Operand { node, ..Operand::default() })
+    }
+
     fn simple(&mut self) -> Result<Operand> {
-        match self.token.kind {
-            Kind::Number | Kind::String => self.advance()?,
-            Kind::Keyword if matches!(self.text(), b"nil" | b"true" | b"false") => self.advance()?,
+        let place = self.place();
+        let form = match self.token.kind {
+            Kind::Number | Kind::String => self.constant()?,
+            Kind::Keyword if matches!(self.text(), b"nil" | b"true" | b"false") => self.constant()?,
             Kind::Keyword if self.is("function") => {
                 let line = self.token.line;
                 self.advance()?;
-                self.function_body(line)?;
+                Form::Function(Box::new(self.function_body(line)?))
             }
             Kind::Symbol if self.is("...") => {
                 if !self.scopes.use_dots() {
                     return Err(self.error("cannot use '...' outside a vararg function"));
                 }
                 self.advance()?;
+                Form::Dots
             }
-            Kind::Symbol if self.is("{") => self.table()?,
+            Kind::Symbol if self.is("{") => Form::Table(self.table()?),
             _ => return self.suffixed(),
-        }
-        Ok(Operand::default())
+        };
+        let node = Expression { place: place.to(self.last_place), form };
+        Ok(Operand { node, ..Operand::default() })
+    }
+
+    /// A token that is a value.
+    fn constant(&mut self) -> Result<Form> {
+        let form = match (self.token.kind, self.text()) {
+            (Kind::Number, _) => Form::Number,
+            (Kind::String, text) => Form::String(string_content(text)),
+            (_, b"true") => Form::True,
+            (_, b"false") => Form::False,
+            _ => Form::Nil,
+        };
+        self.advance()?;
+        Ok(form)
     }
 
     /// The helper that stands for the present token, if it is `_TLS` or `_OSTLS` and no local hides it.
@@ -107,79 +140,107 @@ impl Parser<'_> {
 
     /// A name or a parenthesized expression, with fields, indices and calls.
     pub(super) fn suffixed(&mut self) -> Result<Operand> {
-        let mut operand = Operand { name: None, shape: Shape::Variable };
-        let (mut path, place) = (None, (self.token.line, self.token.column));
+        let place = self.place();
+        let base = self.base()?;
+        self.suffixes(place, base)
+    }
+
+    fn base(&mut self) -> Result<Operand> {
         if self.token.kind == Kind::Name {
-            let tls = self.tls_helper();
-            let token = self.token;
-            let name = self.name()?;
-            let origin = self.scopes.resolve(&name);
-            if let Some(helper) = tls {
-                let helper = self.helper(helper);
-                self.edits.replace(token.start, token.end, format!("{helper}()"));
-            }
-            let kind = match origin {
-                Origin::Local => "local",
-                Origin::Upvalue => "upvalue",
-                Origin::Global => "global",
-            };
-            operand.name = Some(format!("{kind} '{name}'"));
-            path = (origin == Origin::Global && name == "msys").then_some(name);
+            self.base_name()
         } else if self.is("(") {
-            let line = self.token.line;
-            self.advance()?;
-            self.expression()?;
-            self.expect_closing(")", "(", line)?;
-            operand = Operand::default();
+            self.parenthesized()
         } else {
-            return Err(self.error("unexpected symbol"));
+            Err(self.error("unexpected symbol"))
         }
+    }
+
+    fn suffixes(&mut self, place: Place, base: Operand) -> Result<Operand> {
+        let mut operand = base;
+        let base = std::mem::take(&mut operand.node);
+        let mut suffixes = Vec::new();
         loop {
             if self.take(".")? {
-                let name = self.name()?;
-                if let Some(path) = &mut path {
-                    path.push('.');
-                    path.push_str(&name);
-                }
-                operand = Operand { name: Some(format!("field '{name}'")), shape: Shape::Variable };
+                let name = self.named()?;
+                let shown = Some(format!("field '{}'", name.text));
+                operand = Operand { name: shown, shape: Shape::Variable, ..Operand::default() };
+                suffixes.push(Suffix::Field(name));
             } else if self.is("[") {
-                self.advance()?;
-                let key = self.token;
-                self.expression()?;
-                let constant = key.kind == Kind::String && key.end == self.last_end;
-                let name = constant.then(|| plain_string(&self.source[key.start..key.end])).flatten();
-                self.expect("]")?;
-                self.mention(path.take(), place, false);
-                operand = Operand { name: name.map(|name| format!("field '{name}'")), shape: Shape::Variable };
+                suffixes.push(self.index(&mut operand)?);
             } else if self.is(":") {
-                self.mention(path.take(), place, false);
                 self.advance()?;
-                self.name()?;
-                self.arguments()?;
-                operand = Operand { name: None, shape: Shape::Call };
+                let name = self.named()?;
+                suffixes.push(Suffix::Method(name, self.arguments()?));
+                operand = Operand { shape: Shape::Call, ..Operand::default() };
             } else if self.is("(") || self.is("{") || self.token.kind == Kind::String {
-                self.mention(path.take(), place, true);
-                self.arguments()?;
-                operand = Operand { name: None, shape: Shape::Call };
+                suffixes.push(Suffix::Call(self.arguments()?));
+                operand = Operand { shape: Shape::Call, ..Operand::default() };
             } else {
-                self.mention(path, place, false);
-                return Ok(operand);
+                break;
             }
         }
+        operand.node = if suffixes.is_empty() {
+            base
+        } else {
+            let form = Form::Suffixed { base: Box::new(base), suffixes };
+            Expression { place: place.to(self.last_place), form }
+        };
+        Ok(operand)
     }
 
-    pub(super) fn mention(&mut self, path: Option<String>, (line, column): (usize, usize), called: bool) {
-        if let Some(name) = path {
-            self.mentions.push(Mention { name, line, column, called });
+    fn base_name(&mut self) -> Result<Operand> {
+        let tls = self.tls_helper();
+        let (token, place) = (self.token, self.place());
+        let name = self.name()?;
+        let origin = self.scopes.resolve(&name);
+        if let Some(helper) = tls {
+            let helper = self.helper(helper);
+            self.edits.replace(token.start, token.end, format!("{helper}()"));
         }
+        let kind = match origin {
+            Origin::Local => "local",
+            Origin::Upvalue => "upvalue",
+            Origin::Global => "global",
+        };
+        let shown = Some(format!("{kind} '{name}'"));
+        Ok(Operand { name: shown, shape: Shape::Variable, node: Expression { place, form: Form::Name(name) } })
     }
 
-    fn arguments(&mut self) -> Result<()> {
+    fn parenthesized(&mut self) -> Result<Operand> {
+        let place = self.place();
+        self.advance()?;
+        let inside = Box::new(self.expression()?.node);
+        self.expect_closing(")", "(", place.line)?;
+        let node = Expression { place: place.to(self.last_place), form: Form::Parenthesized(inside) };
+        Ok(Operand { node, ..Operand::default() })
+    }
+
+    /// `[key]`.
+    fn index(&mut self, operand: &mut Operand) -> Result<Suffix> {
+        self.advance()?;
+        let key = self.token;
+        let value = self.expression()?.node;
+        let constant = key.kind == Kind::String && key.end == self.last_end;
+        let name = constant.then(|| plain_string(&self.source[key.start..key.end])).flatten();
+        self.expect("]")?;
+        let shown = name.as_ref().map(|name| format!("field '{name}'"));
+        *operand = Operand { name: shown, shape: Shape::Variable, ..Operand::default() };
+        Ok(match name {
+            Some(text) => Suffix::Field(Name { text, place: value.place }),
+            None => Suffix::Index(value),
+        })
+    }
+
+    fn arguments(&mut self) -> Result<Arguments> {
+        let place = self.place();
         if self.token.kind == Kind::String {
-            return self.advance();
+            let form = self.constant()?;
+            return Ok(Arguments { values: vec![Expression { place, form }], place });
         }
         if self.is("{") {
-            return self.table();
+            let form = Form::Table(self.table()?);
+            let place = place.to(self.last_place);
+            return Ok(Arguments { values: vec![Expression { place, form }], place });
         }
         if !self.is("(") {
             return Err(self.error("function arguments expected"));
@@ -189,34 +250,36 @@ impl Parser<'_> {
             return Err(self.error("ambiguous syntax (function call x new statement)"));
         }
         self.advance()?;
-        if !self.is(")") {
-            self.expressions()?;
-        }
-        self.expect_closing(")", "(", line)
+        let values = if self.is(")") { Vec::new() } else { self.expressions()? };
+        self.expect_closing(")", "(", line)?;
+        Ok(Arguments { values, place: place.to(self.last_place) })
     }
 
-    fn table(&mut self) -> Result<()> {
+    fn table(&mut self) -> Result<Vec<Item>> {
         let line = self.token.line;
         self.advance()?;
+        let mut items = Vec::new();
         while !self.is("}") {
-            if self.is("[") {
+            let key = if self.is("[") {
                 self.advance()?;
-                self.expression()?;
+                let key = self.expression()?.node;
                 self.expect("]")?;
                 self.expect("=")?;
-                self.expression()?;
+                Key::Value(key)
             } else if self.token.kind == Kind::Name && self.next_is_assignment()? {
+                let name = self.named()?;
                 self.advance()?;
-                self.advance()?;
-                self.expression()?;
+                Key::Name(name)
             } else {
-                self.expression()?;
-            }
+                Key::Position
+            };
+            items.push(Item { key, value: self.expression()?.node });
             if !self.take(",")? && !self.take(";")? {
                 break;
             }
         }
-        self.expect_closing("}", "{", line)
+        self.expect_closing("}", "{", line)?;
+        Ok(items)
     }
 
     fn next_is_assignment(&mut self) -> Result<bool> {
@@ -225,10 +288,10 @@ impl Parser<'_> {
     }
 
     /// Parameters and body, after the name.
-    pub(super) fn function_body(&mut self, line: usize) -> Result<()> {
+    pub(super) fn function_body(&mut self, line: usize) -> Result<Function> {
         let mut parameters = Vec::new();
         if std::mem::take(&mut self.method_follows) {
-            parameters.push("self".to_owned());
+            parameters.push(Name { text: "self".to_owned(), place: self.place() });
         }
         self.expect("(")?;
         let mut vararg = false;
@@ -240,7 +303,7 @@ impl Parser<'_> {
             if self.token.kind != Kind::Name {
                 return Err(self.error("<name> or '...' expected"));
             }
-            parameters.push(self.name()?);
+            parameters.push(self.named()?);
             if !self.take(",")? {
                 break;
             }
@@ -249,8 +312,9 @@ impl Parser<'_> {
             }
         }
         self.expect(")")?;
-        self.scopes.open_function(vararg, Some(self.last_end), parameters);
-        self.scoped_block()?;
+        let names = parameters.iter().map(|name| name.text.clone()).collect();
+        self.scopes.open_function(vararg, Some(self.last_end), names);
+        let body = self.scoped_block()?;
         match self.scopes.close_function() {
             ImplicitArg::No => {}
             ImplicitArg::Table(at) => {
@@ -260,7 +324,9 @@ impl Parser<'_> {
             // With a semicolon: a body that begins with a bracket would else be a call of the declaration's last word.
             ImplicitArg::Nil(at) => self.edits.close(at, " local arg;"),
         }
-        self.expect_closing("end", "function", line)
+        let end = self.place();
+        self.expect_closing("end", "function", line)?;
+        Ok(Function { parameters, vararg, body, end })
     }
 
     fn binary_operator(&self) -> Option<Operator> {
@@ -283,7 +349,13 @@ impl Parser<'_> {
             b"^" => (10, 9, None),
             _ => return None,
         };
-        Some(Operator { left, right, helper })
+        let meaning = match self.text() {
+            b"or" => Meaning::Or,
+            b"and" => Meaning::And,
+            b"==" | b"~=" | b"!=" => Meaning::Equality,
+            _ => Meaning::Other,
+        };
+        Some(Operator { left, right, helper, meaning })
     }
 }
 
@@ -291,6 +363,7 @@ struct Operator {
     left: u8,
     right: u8,
     helper: Option<&'static str>,
+    meaning: Meaning,
 }
 
 /// The names of the operands as further arguments of a helper, and the operation's line where it is not that of the call.
@@ -309,4 +382,16 @@ fn plain_string(token: &[u8]) -> Option<String> {
     let inside = token.get(1..token.len().checked_sub(1)?)?;
     let plain = inside.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     plain.then(|| String::from_utf8_lossy(inside).into_owned())
+}
+
+/// The content of a string token, unless escapes are in it.
+fn string_content(token: &[u8]) -> Option<String> {
+    let inside = match token.first()? {
+        b'[' => {
+            let bracket = token.iter().skip(1).position(|byte| *byte == b'[')? + 2;
+            token.get(bracket..token.len().checked_sub(bracket)?)?
+        }
+        _ => token.get(1..token.len().checked_sub(1)?)?,
+    };
+    (token[0] == b'[' || !inside.contains(&b'\\')).then(|| String::from_utf8_lossy(inside).into_owned())
 }
