@@ -14,7 +14,7 @@ use ph_message::header_check::{self, HeaderFault};
 use ph_message::{Content, Context, Envelope, Mailbox};
 use ph_policy::{HookCall, Message, MessageState};
 use ph_smtp::Reply;
-use ph_smtp::server::{BodyFault, PeerName, Phase};
+use ph_smtp::server::{BodyFault, Phase};
 use ph_spool::SpoolError;
 use std::sync::Arc;
 
@@ -50,6 +50,7 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
     };
     message.state.lock().content = Some(content);
     if inbound.scope.trace_headers {
+        inbound.wait_for_name().await;
         match received_text(inbound, &message).await {
             Ok(own) => add_trace_header(inbound, &message, own.as_deref()),
             Err(reply) => return reply,
@@ -143,12 +144,10 @@ fn add_trace_header(inbound: &Inbound, message: &Message, own: Option<&[u8]>) {
     let mut block = Vec::with_capacity(512);
     trace::return_path(&envelope.sender, &mut block);
     if !own.is_some_and(|own| trace::received_as_told(own, &mut block)) {
+        let name = inbound.client_name();
         let received = Received {
             helo: &inbound.helo,
-            name: match &inbound.peer.name {
-                PeerName::Given(name) => Some(name),
-                PeerName::Unsaid | PeerName::Unavailable => None,
-            },
+            name: name.as_deref(),
             remote: inbound.peer.remote,
             by: &inbound.scope.received_hostname,
             sender: &envelope.sender,

@@ -5,7 +5,7 @@ use crate::context;
 use crate::login;
 use crate::relay;
 use crate::session::{Inbound, Transaction};
-use ph_eventlog::metrics;
+use ph_eventlog::{Level, Subsystem, metrics};
 use ph_message::{DsnRequest, Envelope, Mailbox, Notify, Protocol, Ret};
 use ph_policy::{HookCall, Message, Recipient};
 use ph_smtp::Reply;
@@ -21,8 +21,10 @@ impl Handler for Inbound {
     }
 
     async fn connected(&mut self, peer: &Peer) -> Option<Reply> {
-        if *peer != self.peer {
-            self.change_peer(peer);
+        if *peer == self.peer {
+            self.ask_name();
+        } else if let Some(refusal) = self.change_peer(peer) {
+            return Some(refusal);
         }
         self.enter_scope();
         let session = self.session.clone();
@@ -178,6 +180,15 @@ impl Handler for Inbound {
         }
     }
 
+    fn realm(&mut self) -> Option<String> {
+        self.auth_source("DIGEST-MD5").and_then(|source| source.realm.clone())
+    }
+
+    fn tls_failed(&mut self, error: &str) {
+        let text = format!("{}: TLS handshake failed: {error}", self.peer.remote);
+        self.rx.log.panic(Level::Info, Subsystem::Ssl, &text);
+    }
+
     fn judge(&mut self, _mechanism: &str, _user: &str, outcome: AuthOutcome) -> AuthOutcome {
         match (self.scope.always_deny, self.login.outcome, self.scope.always_allow) {
             (true, ..) => AuthOutcome::Fail,
@@ -203,7 +214,9 @@ impl Handler for Inbound {
     }
 
     async fn peer_changed(&mut self, peer: &Peer, helo: Option<&str>, login: Option<&str>) -> Option<Reply> {
-        self.change_peer(peer);
+        if let Some(refusal) = self.change_peer(peer) {
+            return Some(refusal);
+        }
         self.enter_scope();
         if let Some(helo) = helo {
             helo.clone_into(&mut self.helo);

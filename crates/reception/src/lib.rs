@@ -13,6 +13,7 @@ mod listener;
 mod login;
 mod recipient;
 mod relay;
+mod reverse;
 mod scope;
 mod services;
 mod session;

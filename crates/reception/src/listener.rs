@@ -1,8 +1,8 @@
 //! Sockets that take connections: bound while privileged, kept over a reload, one accept loop each.
 
-use crate::scope::Place;
+use crate::scope::{Place, SessionScope, SocketOptions};
 use crate::services::Reception;
-use crate::session::Inbound;
+use crate::session::{CONCURRENCY_LIMIT, Inbound};
 use crate::sessions::SessionLine;
 use ph_config::{Config, ListenAddr, ListenerKind, options as opt};
 use ph_eventlog::{Level, Rejection, Subsystem, metrics};
@@ -14,13 +14,20 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream, UnixListener};
 use tokio_util::sync::CancellationToken;
 
-/// How long the accept loop rests when the process is out of descriptors.
+/// How long the accept loop rests when it cannot accept.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
+/// How often a lack of descriptors is told of.
+const EXHAUSTED_TOLD: Duration = Duration::from_secs(10);
+/// No descriptor is left: in the process, in the system.
+const EMFILE: i32 = 24;
+const ENFILE: i32 = 23;
+/// Tasks that accept from one socket.
+const ACCEPTORS_MAX: usize = 64;
 
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {name}: {source}")]
@@ -39,6 +46,8 @@ pub struct Bound {
     name: String,
     place: Place,
     socket: Socket,
+    /// `concurrency`.
+    acceptors: usize,
 }
 
 impl Bound {
@@ -58,7 +67,7 @@ impl Bound {
 /// The accept loops that run now, by the name of their `listen`.
 #[derive(Default)]
 pub struct Listeners {
-    running: HashMap<String, (CancellationToken, tokio::task::JoinHandle<()>)>,
+    running: HashMap<String, CancellationToken>,
 }
 
 /// Binds every enabled ESMTP `listen` that is not bound yet. Nothing is accepted before `Listeners::start`.
@@ -77,7 +86,8 @@ pub fn bind(config: &Config, already: &Listeners) -> Result<Vec<Bound>, ListenEr
             let backlog = i32::try_from(scope.get(&opt::LISTEN_BACKLOG)).unwrap_or(500);
             let socket = open(&entry.address, backlog, scope.get(&opt::FILE_MODE))
                 .map_err(|source| ListenError { name: entry.name.to_string(), source })?;
-            bound.push(Bound { name: entry.name.to_string(), place, socket });
+            let acceptors = usize::try_from(scope.get(&opt::CONCURRENCY)).unwrap_or(1).clamp(1, ACCEPTORS_MAX);
+            bound.push(Bound { name: entry.name.to_string(), place, socket, acceptors });
         }
     }
     Ok(bound)
@@ -123,9 +133,12 @@ impl Listeners {
     pub fn start(&mut self, rx: &Arc<Reception>, bound: Vec<Bound>) {
         for bound in bound {
             let stop = rx.shutdown.child_token();
-            let name = bound.name.clone();
-            let task = tokio::spawn(accept_loop(rx.clone(), bound, stop.clone()));
-            self.running.insert(name, (stop, task));
+            let acceptors = bound.acceptors;
+            let bound = Arc::new(bound);
+            for _ in 0..acceptors {
+                tokio::spawn(accept_loop(rx.clone(), bound.clone(), stop.clone()));
+            }
+            self.running.insert(bound.name.clone(), stop);
         }
     }
 
@@ -135,7 +148,7 @@ impl Listeners {
             let esmtp = config.listeners().iter().filter(|l| l.kind == ListenerKind::Esmtp);
             esmtp.flat_map(|l| &l.listens).any(|entry| entry.enabled && *entry.name == *name)
         };
-        self.running.retain(|name, (stop, _)| {
+        self.running.retain(|name, stop| {
             let keep = wanted(name);
             if !keep {
                 stop.cancel();
@@ -145,21 +158,61 @@ impl Listeners {
     }
 }
 
-async fn accept_loop(rx: Arc<Reception>, bound: Bound, stop: CancellationToken) {
+async fn accept_loop(rx: Arc<Reception>, bound: Arc<Bound>, stop: CancellationToken) {
+    let mut spare = Spare::new();
+    let mut told: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = accept(&bound.socket) => accepted,
         };
-        match accepted {
-            Ok((Stream::Tcp(stream), peer)) => begin(&rx, &bound, stream, peer),
-            Ok((Stream::Unix(stream), peer)) => begin(&rx, &bound, stream, peer),
-            Err(error) => {
-                rx.log.panic(Level::Error, Subsystem::Net, &format!("accept on {}: {error}", bound.name));
-                tokio::time::sleep(EXHAUSTED_PAUSE).await;
+        let error = match accepted {
+            Ok((stream, peer)) => {
+                begin(&rx, &bound, stream, peer);
+                continue;
             }
+            Err(error) => error,
+        };
+        if told.is_none_or(|at| at.elapsed() >= EXHAUSTED_TOLD) {
+            told = Some(Instant::now());
+            rx.log.panic(Level::Error, Subsystem::Net, &format!("accept on {}: {error}", bound.name));
+        }
+        if !is_exhausted(&error) || !refuse_one(&rx, &bound, &mut spare).await {
+            tokio::time::sleep(EXHAUSTED_PAUSE).await;
         }
     }
+}
+
+/// A descriptor that is kept for the time when there are no others.
+struct Spare(Option<std::fs::File>);
+
+impl Spare {
+    fn new() -> Spare {
+        Spare(std::fs::File::open("/dev/null").ok())
+    }
+}
+
+/// No descriptor is left, in the process or the system.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE))
+}
+
+/// Takes one client with the spare descriptor, to say that there is no place: better than to leave it waiting. False: that
+/// was not possible.
+async fn refuse_one(rx: &Reception, bound: &Bound, spare: &mut Spare) -> bool {
+    let had_one = spare.0.take().is_some();
+    let accepted = tokio::time::timeout(EXHAUSTED_PAUSE, accept(&bound.socket)).await;
+    let refused = match accepted {
+        Ok(Ok((stream, peer))) => {
+            log_refusal(rx, &peer, None);
+            // What does not fit into an empty socket buffer at once is not worth a descriptor.
+            stream.say_at_once(format!("421 {CONCURRENCY_LIMIT}\r\n").as_bytes());
+            true
+        }
+        _ => false,
+    };
+    *spare = Spare::new();
+    refused && had_one
 }
 
 enum Stream {
@@ -167,13 +220,35 @@ enum Stream {
     Unix(tokio::net::UnixStream),
 }
 
+impl Stream {
+    fn say_at_once(&self, text: &[u8]) {
+        let _ = match self {
+            Stream::Tcp(stream) => stream.try_write(text),
+            Stream::Unix(stream) => stream.try_write(text),
+        };
+    }
+
+    /// Buffers and Nagle's algorithm, as the scope wants them. A socket that refuses them serves all the same.
+    fn tune(&self, wanted: &SocketOptions) {
+        let Stream::Tcp(stream) = self else { return };
+        let _ = stream.set_nodelay(wanted.nodelay);
+        let socket = socket2::SockRef::from(stream);
+        if wanted.recv_buffer > 0 {
+            let _ = socket.set_recv_buffer_size(wanted.recv_buffer);
+        }
+        if wanted.send_buffer > 0 {
+            let _ = socket.set_send_buffer_size(wanted.send_buffer);
+        }
+    }
+}
+
 async fn accept(socket: &Socket) -> io::Result<(Stream, Peer)> {
     match socket {
         Socket::Tcp(listener) => {
             let (stream, remote) = listener.accept().await?;
-            stream.set_nodelay(true)?;
             let local = stream.local_addr()?;
-            Ok((Stream::Tcp(stream), Peer { remote: canonical(remote), local: canonical(local), name: PeerName::Unsaid }))
+            let peer = Peer { remote: canonical(remote), local: canonical(local), name: PeerName::Unsaid };
+            Ok((Stream::Tcp(stream), peer))
         }
         Socket::Unix(listener) => {
             let (stream, _) = listener.accept().await?;
@@ -189,15 +264,13 @@ fn canonical(address: SocketAddr) -> SocketAddr {
 }
 
 /// Checks the caps and starts the session, or says why not and closes.
-fn begin<S>(rx: &Arc<Reception>, bound: &Bound, mut stream: S, peer: Peer)
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
+fn begin(rx: &Arc<Reception>, bound: &Bound, stream: Stream, peer: Peer) {
     metrics::INBOUND_CONNECTIONS.add(1);
     let generation = rx.generation.load_full();
     let Some(scope) = rx.scopes.get(&generation, bound.place, peer.remote.ip()) else {
         return; // the listen is gone: a reload is closing this socket
     };
+    stream.tune(&scope.socket);
     let now = rx.clock.now();
     let line = SessionLine {
         remote: peer.remote,
@@ -206,22 +279,14 @@ where
         state: "connected",
         since: now,
     };
-    let Some(admission) = rx.sessions.admit(line, &scope.caps, scope.sessions_per_address_max) else {
-        let rejection = Rejection {
-            now,
-            remote: Some(peer.remote),
-            local: Some(peer.local),
-            pathway: scope.pathway.as_deref().unwrap_or_default(),
-            pathway_group: scope.pathway_group.as_deref().unwrap_or_default(),
-            code: 421,
-            text: "4.4.5 Service unavailable, concurrency limit reached.",
-            ..Rejection::NONE
-        };
-        rx.log.rejection(&rejection);
-        tokio::spawn(async move {
-            let _ = stream.write_all(b"421 4.4.5 Service unavailable, concurrency limit reached.\r\n").await;
-            let _ = stream.shutdown().await;
-        });
+    // Behind a proxy many clients have its address; theirs are known, and counted, once its header has come.
+    let per_address_max = if scope.proxy_protocol.is_some() { 0 } else { scope.sessions_per_address_max };
+    let Some(admission) = rx.sessions.admit(line, &scope.caps, per_address_max) else {
+        log_refusal(rx, &peer, Some(&scope));
+        match stream {
+            Stream::Tcp(stream) => _ = tokio::spawn(turn_away(stream)),
+            Stream::Unix(stream) => _ = tokio::spawn(turn_away(stream)),
+        }
         return;
     };
     let session = Session::new(rx.ids.next(now), peer.remote, peer.local, &bound.name, "SMTP");
@@ -232,5 +297,27 @@ where
         ..DriverOptions::default()
     };
     let inbound = Inbound::new(rx.clone(), generation, bound.place, scope, admission, session, peer.clone());
-    tokio::spawn(serve(stream, peer, inbound, options));
+    match stream {
+        Stream::Tcp(stream) => _ = tokio::spawn(serve(stream, peer, inbound, options)),
+        Stream::Unix(stream) => _ = tokio::spawn(serve(stream, peer, inbound, options)),
+    }
+}
+
+async fn turn_away(mut stream: impl tokio::io::AsyncWrite + Unpin + Send) {
+    let _ = stream.write_all(format!("421 {CONCURRENCY_LIMIT}\r\n").as_bytes()).await;
+    let _ = stream.shutdown().await;
+}
+
+/// The rejectlog's line of a client for whom there is no place.
+fn log_refusal(rx: &Reception, peer: &Peer, scope: Option<&SessionScope>) {
+    rx.log.rejection(&Rejection {
+        now: rx.clock.now(),
+        remote: Some(peer.remote),
+        local: Some(peer.local),
+        pathway: scope.and_then(|scope| scope.pathway.as_deref()).unwrap_or_default(),
+        pathway_group: scope.and_then(|scope| scope.pathway_group.as_deref()).unwrap_or_default(),
+        code: 421,
+        text: CONCURRENCY_LIMIT,
+        ..Rejection::NONE
+    });
 }

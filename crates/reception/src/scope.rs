@@ -89,6 +89,8 @@ pub struct SessionScope {
     pub domain_for_unqualified_recipient: Option<Arc<str>>,
     pub domain_for_unqualified_sender: Option<Arc<str>>,
     pub trace_headers: bool,
+    /// Whether the client's name is looked up.
+    pub reverse_dns: bool,
     pub headers: Rules,
     pub bounce_refused_recipients: bool,
     pub large_message_threshold: u64,
@@ -96,11 +98,20 @@ pub struct SessionScope {
     pub auth: Vec<AuthSource>,
     /// `XSETCONTEXT` may set what the engine itself trusts: a `peer` stanza enabled it for this client.
     pub trusts_client_context: bool,
+    pub socket: SocketOptions,
     /// Seconds to wait for a PROXY header, where the option is on.
     pub proxy_protocol: Option<u64>,
     pub implicit_tls: Option<Arc<rustls::ServerConfig>>,
     pub always_allow: bool,
     pub always_deny: bool,
+}
+
+/// How accepted sockets are set up; a buffer of 0 is the system's choice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketOptions {
+    pub nodelay: bool,
+    pub recv_buffer: usize,
+    pub send_buffer: usize,
 }
 
 /// Parameters of one AUTH mechanism.
@@ -109,6 +120,18 @@ pub struct AuthSource {
     pub mechanism: &'static str,
     pub uri: String,
     pub log: bool,
+    /// Of DIGEST-MD5, and of the lines of a `digest://` file.
+    pub realm: Option<String>,
+    /// The file has passwords where it could have hashes.
+    pub stored_cleartext: bool,
+}
+
+impl AuthSource {
+    /// Whether the file has hashes for this mechanism: a `digest://` file has, and for DIGEST-MD5 any has, unless it says
+    /// otherwise.
+    pub fn hashed(&self) -> bool {
+        !self.stored_cleartext && (self.mechanism == "DIGEST-MD5" || self.uri.starts_with("digest:"))
+    }
 }
 
 impl SessionScope {
@@ -145,6 +168,7 @@ impl SessionScope {
             domain_for_unqualified_recipient: scope.get(&opt::DOMAIN_FOR_UNQUALIFIED_RECIPIENT_ADDRESSES),
             domain_for_unqualified_sender: scope.get(&opt::DOMAIN_FOR_UNQUALIFIED_SENDER_ADDRESS),
             trace_headers: scope.get(&opt::RFC2822_TRACE_HEADERS),
+            reverse_dns: scope.get(&opt::REVERSE_DNS),
             headers: header_rules(&scope),
             bounce_refused_recipients: scope.get(&opt::GENERATE_BOUNCES_FOR_MULTI_RECIPIENT_POLICY_REJECTIONS),
             large_message_threshold: config.global().get(&opt::LARGE_MESSAGE_THRESHOLD),
@@ -153,6 +177,7 @@ impl SessionScope {
             always_allow: scope.get(&opt::ALWAYS_ALLOW),
             always_deny: scope.get(&opt::ALWAYS_DENY),
             trusts_client_context: set_in_peer(&scope, &opt::SMTP_EXTENSIONS),
+            socket: socket(&scope),
             proxy_protocol: scope.get(&opt::PROXY_PROTOCOL).then(|| scope.get(&opt::PROXY_PROTOCOL_TIMEOUT)),
         }
     }
@@ -224,6 +249,16 @@ fn lone_lf(word: &str) -> LoneLf {
     }
 }
 
+/// Only who asks for Nagle's algorithm gets it: with it a reply may wait for the client's ACK.
+fn socket(scope: &Scope<'_>) -> SocketOptions {
+    let octets = |option| usize::try_from(scope.get(option)).unwrap_or(usize::MAX);
+    SocketOptions {
+        nodelay: scope.find(&opt::DISABLE_NAGLE_ALGORITHM).is_none_or(|(disabled, _)| disabled),
+        recv_buffer: octets(&opt::TCP_RECV_BUFFER_SIZE),
+        send_buffer: octets(&opt::TCP_SEND_BUFFER_SIZE),
+    }
+}
+
 /// Negative numbers mean no limit, as 0 does.
 fn count(scope: &Scope<'_>, option: &Opt<i64>) -> u32 {
     u32::try_from(scope.get(option).max(0)).unwrap_or(u32::MAX)
@@ -261,7 +296,9 @@ fn auth_sources(scope: &Scope<'_>) -> Vec<AuthSource> {
     let source = |(mechanism, option): (&'static str, &'static Opt<Arc<Dict>>)| {
         let parameters = scope.get(option);
         let log = parameters.flag("log_authentication", false);
-        Some(AuthSource { mechanism, uri: parameters.get("uri")?.to_owned(), log })
+        let realm = parameters.get("realm").map(str::to_owned);
+        let stored_cleartext = parameters.flag("stored_cleartext", false);
+        Some(AuthSource { mechanism, uri: parameters.get("uri")?.to_owned(), log, realm, stored_cleartext })
     };
     declared.into_iter().filter_map(source).collect()
 }

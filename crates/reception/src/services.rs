@@ -1,5 +1,6 @@
 //! What reception works with: one `Reception` a process, one `Generation` a configuration.
 
+use crate::reverse::ReverseNames;
 use crate::scope::Scopes;
 use crate::sessions::Sessions;
 use crate::users::Users;
@@ -111,6 +112,7 @@ pub struct Reception {
     pub sessions: Arc<Sessions>,
     pub(crate) scopes: Scopes,
     pub(crate) users: Users,
+    pub(crate) names: ReverseNames,
     /// Cancelled when the server stops: sessions say goodbye, `inject` refuses.
     pub shutdown: CancellationToken,
     /// Memory is above `memory_hwm`: new mail is put off.
@@ -144,6 +146,7 @@ impl Reception {
             sessions: parts.sessions,
             scopes: Scopes::default(),
             users: Users::default(),
+            names: ReverseNames::default(),
             shutdown: parts.shutdown,
             overloaded: AtomicBool::new(false),
             bouncer: std::sync::OnceLock::new(),
@@ -154,6 +157,11 @@ impl Reception {
     /// Takes up a new configuration and policy. Sessions notice between two messages.
     pub fn reload(&self, generation: Arc<Generation>) {
         self.generation.store(generation);
+    }
+
+    /// Names of clients are looked up from here on.
+    pub fn set_resolver(&self, resolver: ph_dns::Resolver) {
+        self.names.set_resolver(resolver);
     }
 
     pub fn set_bouncer(&self, bouncer: Arc<dyn Bouncer>) {

@@ -7,18 +7,22 @@
 use crate::body::BodyCollector;
 use crate::context;
 use crate::login::Login;
+use crate::reverse::Name;
 use crate::scope::{AuthSource, Place, SessionScope, with_capability_edits};
 use crate::services::{Generation, Reception};
 use crate::sessions::Admission;
 use ph_eventlog::Rejection;
 use ph_policy::{Hook, HookCall, HookError, Message, Session, Verdict};
 use ph_smtp::Reply;
-use ph_smtp::server::{Peer, Phase, Settings};
+use ph_smtp::server::{Peer, PeerName, Phase, Settings};
 use std::sync::Arc;
 use std::time::Duration;
 
 /// The longest that `vctx:tarpit` delays one reply.
 const TARPIT_MAX_S: f64 = 600.0;
+
+/// What a client is told for whom there is no place.
+pub(crate) const CONCURRENCY_LIMIT: &str = "4.4.5 Service unavailable, concurrency limit reached.";
 
 pub struct Inbound {
     pub(crate) rx: Arc<Reception>,
@@ -29,6 +33,8 @@ pub struct Inbound {
     pub(crate) session: Arc<Session>,
     admission: Admission,
     pub(crate) peer: Peer,
+    /// What reverse DNS says of the client, where it is asked.
+    name: Option<Name>,
     pub(crate) helo: String,
     pub(crate) esmtp: bool,
     pub(crate) tls: bool,
@@ -75,6 +81,7 @@ impl Inbound {
             session,
             admission,
             peer,
+            name: None,
             helo: String::new(),
             esmtp: false,
             tls: false,
@@ -269,10 +276,10 @@ impl Inbound {
         context::count_recipient(&self.session, self.recipients, transaction.recipients_accepted);
     }
 
-    /// Another client stands behind the connection from now on: its scope, its rights, its limits.
-    pub(crate) fn change_peer(&mut self, peer: &Peer) {
+    /// Another client stands behind the connection from now on: its scope, its rights, its limits. The reply: one of them is
+    /// used up.
+    pub(crate) fn change_peer(&mut self, peer: &Peer) -> Option<Reply> {
         self.peer = peer.clone();
-        self.admission.moved(peer.remote);
         {
             let mut state = self.session.state.lock();
             state.remote = peer.remote;
@@ -284,6 +291,35 @@ impl Inbound {
             self.settings = self.scope.settings.clone();
             self.session.state.lock().capabilities_changed = true;
             self.apply_capability_edits();
+        }
+        self.ask_name();
+        if self.admission.moved(peer.remote, &self.scope.caps, self.scope.sessions_per_address_max) {
+            return None;
+        }
+        let reply = Reply::verbatim(421, CONCURRENCY_LIMIT).closing();
+        self.reject(Phase::Connected, &reply, "-");
+        Some(reply)
+    }
+
+    /// Begins to look for the client's name, unless it was given.
+    pub(crate) fn ask_name(&mut self) {
+        let wanted = self.scope.reverse_dns && self.scope.trace_headers && self.peer.name == PeerName::Unsaid;
+        self.name = if wanted { self.rx.names.ask(self.peer.remote.ip()) } else { None };
+    }
+
+    /// Waits for the client's name, if it is on its way and not for long.
+    pub(crate) async fn wait_for_name(&mut self) {
+        if let Some(name) = &mut self.name {
+            name.wait().await;
+        }
+    }
+
+    /// The client's name, as far as it is known.
+    pub(crate) fn client_name(&self) -> Option<Arc<str>> {
+        match &self.peer.name {
+            PeerName::Given(name) => Some(name.as_str().into()),
+            PeerName::Unavailable => None,
+            PeerName::Unsaid => self.name.as_ref().and_then(Name::known),
         }
     }
 }

@@ -54,20 +54,12 @@ impl Sessions {
     pub fn admit(self: &Arc<Self>, line: SessionLine, caps: &[Cap], per_address_max: u32) -> Option<Admission> {
         let address = line.remote.ip();
         let mut inner = self.inner.lock();
-        let at_address = inner.by_address.get(&address).copied().unwrap_or(0);
-        if per_address_max > 0 && at_address >= per_address_max {
+        if !inner.has_room(address, caps, per_address_max) {
             return None;
         }
-        let full = |cap: &Cap| cap.limit > 0 && inner.by_owner.get(&cap.owner).copied().unwrap_or(0) >= cap.limit;
-        if caps.iter().any(full) {
-            return None;
-        }
-        for cap in caps {
-            *inner.by_owner.entry(cap.owner.clone()).or_default() += 1;
-        }
+        let owners = inner.take(caps);
         *inner.by_address.entry(address).or_default() += 1;
         let key = inner.lines.insert(line);
-        let owners = caps.iter().map(|cap| cap.owner.clone()).collect();
         Some(Admission { sessions: self.clone(), key, owners, address })
     }
 
@@ -89,6 +81,22 @@ impl Sessions {
     }
 }
 
+impl Inner {
+    fn has_room(&self, address: IpAddr, caps: &[Cap], per_address_max: u32) -> bool {
+        let at_address = self.by_address.get(&address).copied().unwrap_or(0);
+        let full = |cap: &Cap| cap.limit > 0 && self.by_owner.get(&cap.owner).copied().unwrap_or(0) >= cap.limit;
+        (per_address_max == 0 || at_address < per_address_max) && !caps.iter().any(full)
+    }
+
+    /// Counts a session under the caps.
+    fn take(&mut self, caps: &[Cap]) -> Vec<Arc<str>> {
+        for cap in caps {
+            *self.by_owner.entry(cap.owner.clone()).or_default() += 1;
+        }
+        caps.iter().map(|cap| cap.owner.clone()).collect()
+    }
+}
+
 impl Admission {
     /// What the session is doing now, for `show inbound`.
     pub fn state(&self, state: &'static str) {
@@ -97,15 +105,24 @@ impl Admission {
         }
     }
 
-    /// XCLIENT, XREMOTEIP or PROXY named another client.
-    pub fn moved(&mut self, remote: SocketAddr) {
+    /// XCLIENT, XREMOTEIP or PROXY named another client, whose caps hold from now on. False: one of them is used up, and the
+    /// session, which counts under none of them, must end.
+    pub fn moved(&mut self, remote: SocketAddr, caps: &[Cap], per_address_max: u32) -> bool {
         let mut inner = self.sessions.inner.lock();
         release(&mut inner.by_address, &self.address);
+        for owner in self.owners.drain(..) {
+            release(&mut inner.by_owner, &owner);
+        }
         self.address = remote.ip();
-        *inner.by_address.entry(self.address).or_default() += 1;
         if let Some(line) = inner.lines.get_mut(self.key) {
             line.remote = remote;
         }
+        let is_free = inner.has_room(self.address, caps, per_address_max);
+        *inner.by_address.entry(self.address).or_default() += 1;
+        if is_free {
+            self.owners = inner.take(caps);
+        }
+        is_free
     }
 }
 
@@ -172,7 +189,25 @@ mod tests {
         let sessions = Arc::new(Sessions::default());
         let mut first = sessions.admit(line("127.0.0.1:1"), &[], 1).unwrap();
         assert!(sessions.admit(line("127.0.0.1:2"), &[], 1).is_none());
-        first.moved("192.0.2.1:5".parse().unwrap());
+        assert!(first.moved("192.0.2.1:5".parse().unwrap(), &[], 1));
         assert!(sessions.admit(line("127.0.0.1:2"), &[], 1).is_some());
+    }
+
+    #[test]
+    fn the_caps_of_the_client_that_was_named_hold_in_place_of_those_of_before() {
+        let sessions = Arc::new(Sessions::default());
+        let (proxy, client) = (Cap { owner: "proxy".into(), limit: 1 }, [Cap { owner: "client".into(), limit: 1 }]);
+        let far = "192.0.2.1:5".parse().unwrap();
+        let mut first = sessions.admit(line("127.0.0.1:1"), std::slice::from_ref(&proxy), 0).unwrap();
+        assert!(first.moved(far, &client, 0));
+        assert!(first.moved(far, &client, 0), "its own place is no obstacle");
+        let mut second = sessions.admit(line("127.0.0.1:2"), std::slice::from_ref(&proxy), 0).unwrap();
+        assert!(!second.moved(far, &client, 0));
+        drop(second);
+        assert!(sessions.admit(line("127.0.0.1:3"), &[proxy], 0).is_some(), "refused, it holds nothing");
+        let mut third = sessions.admit(line("127.0.0.1:4"), &[], 0).unwrap();
+        assert!(!third.moved(far, &[], 1), "one session of that address is open");
+        drop(first);
+        assert!(third.moved(far, &client, 1));
     }
 }
