@@ -389,6 +389,16 @@ pub trait Server: Send + Sync {
         false
     }
 
+    /// Asked before every command: `Some` is the answer, and the command is not run (`core_control_pre_command`).
+    fn before_command<'a>(&'a self, _words: &'a [String]) -> Later<'a, Option<String>> {
+        Box::pin(async { None })
+    }
+
+    /// All log files were reopened.
+    fn logs_reopened(&self) -> Later<'_, ()> {
+        Box::pin(async {})
+    }
+
     /// Commands that policies (`msys.registerControl`) and modules added.
     fn extensions(&self) -> Vec<Extension> {
         Vec::new()

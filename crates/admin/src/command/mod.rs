@@ -195,12 +195,19 @@ async fn answer(context: &mut Context, line: &str) -> Outcome {
     });
     let with_instance = longest(commands().map(|command| (command.name, command)), &bare);
     let server = Arc::clone(&context.services.server);
+    if let Some(text) = server.before_command(&words).await {
+        return Ok(Doc::block(&text));
+    }
     let extensions = server.extensions();
-    let extension = longest(extensions.iter().map(|extension| (extension.name.as_str(), extension)), &bare);
+    // Their names are found in any case.
+    let folded: Vec<String> = bare.iter().map(|word| word.to_ascii_lowercase()).collect();
+    let names: Vec<String> = extensions.iter().map(|extension| extension.name.to_ascii_lowercase()).collect();
+    let extension = longest(names.iter().map(String::as_str).zip(&extensions), &folded);
     let built_in = matching.or(with_instance);
     context.instance = if matching.is_some() { None } else { instance.clone() };
     match (built_in, extension) {
-        (Some((length, command)), other) if other.is_none_or(|(longer, _)| longer <= length) => {
+        // Of two equally long names an extension's wins: whoever registers it wants the command otherwise.
+        (Some((length, command)), other) if other.is_none_or(|(longer, _)| longer < length) => {
             words.drain(..length);
             (command.run)(context, words).await.map_err(|error| match error {
                 CommandError::Usage(text) if text.is_empty() => CommandError::Usage(command.usage()),

@@ -98,6 +98,7 @@ async fn reopen(context: &mut Context, words: Words) -> Outcome {
     none(&words)?;
     let log = context.services.log.clone();
     blocking(move || log.reopen()).await?;
+    context.services.server.logs_reopened().await;
     let faults = context.services.log.faults();
     if faults.is_empty() { Ok(Doc::say("Logs reopened.")) } else { Err(CommandError::Failed(faults.join("\n"))) }
 }

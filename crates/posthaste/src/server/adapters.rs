@@ -128,6 +128,22 @@ impl Routes for Bindings {
         None
     }
 
+    fn slot_of(&self, binding: &str) -> Option<i64> {
+        let config = self.config.load();
+        config.bindings().iter().position(|known| *known.name == *binding).and_then(|slot| i64::try_from(slot).ok())
+    }
+
+    fn binding_in_slot(&self, slot: i64) -> Option<(String, String)> {
+        let config = self.config.load();
+        let bindings = config.bindings();
+        let binding = bindings.get(usize::try_from(slot).ok()?)?;
+        Some((binding.name.to_string(), binding.group.to_string()))
+    }
+
+    fn group_size(&self, group: &str) -> usize {
+        self.config.load().bindings().iter().filter(|binding| *binding.group == *group).count()
+    }
+
     fn gateway(&self, binding: &str, domain: &str) -> Option<String> {
         let group = self.binding(binding)?;
         self.config.load().sending(&group, binding, domain).get(&opt::GATEWAY).map(|gateway| gateway.to_string())

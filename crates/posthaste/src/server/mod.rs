@@ -6,6 +6,7 @@
 mod adapters;
 mod control;
 mod gauges;
+mod hooks;
 pub mod logs;
 mod memory;
 mod pidfile;
@@ -280,6 +281,7 @@ impl Core {
             _pidfile: pidfile,
         });
         core.open_console(bound_control);
+        core.warn_of_shadowed_commands();
         announce(&bound);
         core.listeners.lock().start(&core.reception, bound);
         if !args.without.contains(&Service::Queue) {
@@ -400,6 +402,7 @@ impl Core {
     async fn reload(&self) {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
         self.log.reopen();
+        self.logs_reopened().await;
         let Some(configuration) = self.configuration.get() else { return };
         match configuration.reload(None).await {
             Ok(text) => self.log.panic(Level::Notice, Subsystem::Generic, text.trim_end()),
@@ -438,14 +441,17 @@ impl Core {
         self.reception.reload(Generation::new(config.clone(), policy));
         self.queue.config_changed();
         announce(&bound);
-        let mut listeners = self.listeners.lock();
-        listeners.retain(&config);
-        listeners.start(&self.reception, bound);
-        let mut control_listeners = self.control_listeners.lock();
-        control_listeners.retain(&config);
-        if let (Some(control), Some(services)) = (self.control.get(), self.services.get()) {
-            control_listeners.start(bound_control, control, services);
+        {
+            let mut listeners = self.listeners.lock();
+            listeners.retain(&config);
+            listeners.start(&self.reception, bound);
+            let mut control_listeners = self.control_listeners.lock();
+            control_listeners.retain(&config);
+            if let (Some(control), Some(services)) = (self.control.get(), self.services.get()) {
+                control_listeners.start(bound_control, control, services);
+            }
         }
+        self.committed(&present.policy).await;
         Ok(())
     }
 

@@ -210,6 +210,34 @@ impl ph_admin::Server for View {
         self.core().map_or(0, |core| core.spool.stats().cached)
     }
 
+    fn before_command<'a>(&'a self, words: &'a [String]) -> Later<'a, Option<String>> {
+        Box::pin(async move { self.core()?.before_command(words).await })
+    }
+
+    fn logs_reopened(&self) -> Later<'_, ()> {
+        Box::pin(async move {
+            if let Some(core) = self.core() {
+                core.logs_reopened().await;
+            }
+        })
+    }
+
+    fn extensions(&self) -> Vec<ph_admin::Extension> {
+        self.core().map(|core| core.policy_commands()).unwrap_or_default()
+    }
+
+    fn run_extension<'a>(
+        &'a self,
+        name: &'a str,
+        _: Option<&'a str>,
+        arguments: &'a [String],
+    ) -> Later<'a, Result<String, String>> {
+        Box::pin(async move {
+            let core = self.core().ok_or("the server is ending")?;
+            core.run_policy_command(name, arguments).await
+        })
+    }
+
     fn trace_add(&self, binding: &str, domain: &str, path: &str) -> Result<u32, String> {
         let core = self.core().ok_or("the server is ending")?;
         let delivery = core.delivery().ok_or("nothing is delivered by this server")?;
