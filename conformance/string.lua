@@ -1,4 +1,4 @@
--- Conformance of table `string`, as far as it is there.
+-- Conformance of table `string`.
 
 block("msys.core.string_new", "load", function()
   local s = msys.core.string_new()
@@ -97,4 +97,76 @@ block("msys.pcre.split", "load", function()
   eq(split("a,b", ",", 1), { "a,b" })
   eq(split("abc", "x*"), { "a", "b", "c" })
   returns(3, { nil, "an empty pattern was provided", 0 }, split("abc", ""))
+end)
+
+block("msys.base64.decode", "load", function()
+  local decode = require("msys.base64").decode
+  eq(decode("aGVsbG8="), "hello")
+  eq(decode("aGVs\r\nbG8"), "hello")
+  eq(decode(""), "")
+  eq(decode(" \t\r\n"), "")
+  eq(decode("AAE="), "\0\1")
+  eq(decode("6Q==", "iso-8859-1"), "é")
+  eq(decode("6Q==", "ISO-8859-1"), "é")
+  eq(decode("6Q=="), "\xe9")
+  eq(decode("6R=="), "\xe9")
+  for _, code in ipairs { "a!b=", "a", "aGVsbG8=aGVs", "aGVsbA=", "====", "aGVsbG8==" } do
+    raises("decode: not base64", decode, code)
+  end
+  raises("unknown charset 'nope'", decode, "6Q==", "nope")
+  raises("not valid in utf-8", decode, "6Q==", "utf-8")
+  raises("string expected, got nil", decode)
+end)
+
+block("msys.base64.encode", "load", function()
+  local encode = msys.base64.encode
+  eq(encode("hello"), "aGVsbG8=")
+  eq(encode(""), "")
+  eq(encode("", true), "")
+  local s = msys.core.string_new()
+  s:set("hello")
+  eq(encode(s), "aGVsbG8=")
+  eq(#encode(("x"):rep(57), true), 76)
+  assert(encode(("x"):rep(58), true):find("^%w+\r\n%w%w==$"))
+  eq(#encode(("x"):rep(58), true), 76 + 2 + 4)
+  eq(#encode(("x"):rep(58)), 80)
+  eq(encode("é", false, "iso-8859-1"), "6Q==")
+  raises("lacks", encode, "你", false, "iso-8859-1")
+  raises("unknown charset", encode, "a", false, "nope")
+  raises("string expected, got nil", encode)
+end)
+
+block("msys.qp.decode", "load", function()
+  local decode = require("msys.qp").decode
+  eq(decode("caf=C3=A9"), "caf\xc3\xa9")
+  eq(decode("caf=c3=a9"), "caf\xc3\xa9")
+  eq(decode("a=\r\nb"), "ab")
+  eq(decode("a= \t\nb="), "ab")
+  eq(decode("=E9", "iso-8859-1"), "é")
+  eq(decode("=E9"), "\xe9")
+  eq(decode("a  \r\nb"), "a\r\nb")
+  raises("no quoted-printable at offset 1", decode, "a=ZZ")
+  raises("not valid in utf-8", decode, "=E9", "utf-8")
+  raises("string expected, got nil", decode)
+end)
+
+block("msys.qp.encode", "load", function()
+  local encode, decode = msys.qp.encode, msys.qp.decode
+  eq(encode("caf\xc3\xa9"), "caf=C3=A9")
+  eq(encode("a=b"), "a=3Db")
+  eq(encode("a \r\n"), "a=20\r\n")
+  eq(encode("a\nb\r"), "a\r\nb=0D")
+  eq(encode(("x"):rep(100)), ("x"):rep(75) .. "=\r\n" .. ("x"):rep(25))
+  eq(encode(("x"):rep(76)), ("x"):rep(76))
+  local dotted = ("x"):rep(75) .. "." .. ("x"):rep(10)
+  eq(encode(dotted, nil, true), ("x"):rep(75) .. "=\r\n.." .. ("x"):rep(10))
+  eq(encode(dotted), ("x"):rep(75) .. "=\r\n." .. ("x"):rep(10))
+  eq(encode(".a\r\n.b", nil, true), ".a\r\n.b")
+  eq(encode("é", "iso-8859-1"), "=E9")
+  raises("lacks", encode, "你", "iso-8859-1")
+  raises("string expected, got nil", encode)
+  local all = {}
+  for byte = 0, 255 do all[#all + 1] = string.char(byte):rep(byte % 3 + 1) end
+  local text = table.concat(all):gsub("[\r\n]", "") .. "\r\n \r\n\t"
+  eq(decode(encode(text)), text)
 end)

@@ -5,6 +5,7 @@
 //! phase check, the machine-readable list, the reference pages and the editor stubs (`reference.rs`). No list of functions is
 //! kept by hand a second time.
 
+use crate::api::misc::domain::DomainRecord;
 use crate::host::Host;
 use crate::objects::{Message, Session};
 use crate::userdata::{self, EcString};
@@ -96,8 +97,8 @@ pub const fn returns(kind: &'static str, doc: &'static str) -> Return {
     Return { kind, doc }
 }
 
-/// The type of a parameter. Numbers are taken for strings and numeric strings for numbers, as in Lua; an ec_string is taken
-/// for a string.
+/// The type of a parameter. Numbers are taken for strings and numeric strings for numbers, as in Lua; an ec_string or a
+/// JSON value is taken for a string.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
     Any,
@@ -167,8 +168,9 @@ impl Type {
     fn takes_value(self, value: &Value) -> bool {
         match (self, value) {
             (Type::Strings | Type::Table, Value::Table(_)) | (Type::Userdata, Value::UserData(_)) => true,
-            (Type::String | Type::Scalar | Type::Strings | Type::EcString, Value::UserData(data)) => {
-                data.is::<EcString>()
+            (Type::EcString, Value::UserData(data)) => data.is::<EcString>(),
+            (Type::String | Type::Scalar | Type::Strings, Value::UserData(data)) => {
+                data.is::<EcString>() || data.is::<crate::api::json::Object>()
             }
             (Type::Message, Value::UserData(data)) => data.is::<userdata::Msg>(),
             (Type::Accept, Value::UserData(data)) => data.is::<userdata::Accept>(),
@@ -354,6 +356,7 @@ pub(crate) fn session_of(data: &AnyUserData) -> Option<Arc<Session>> {
 /// The name of a value's type as an argument error gives it.
 pub(crate) fn type_name(value: &Value) -> String {
     match value {
+        Value::UserData(data) if data.is::<DomainRecord>() => DomainRecord::CLASS.to_owned(),
         Value::UserData(data) => userdata::Class::of(data).map_or("userdata".to_owned(), |c| c.name().to_owned()),
         Value::Integer(_) | Value::Number(_) => "number".to_owned(),
         Value::LightUserData(_) | Value::Error(_) => "userdata".to_owned(),

@@ -19,6 +19,9 @@ pub struct Services {
     pub routes: Arc<dyn Routes>,
     pub inject: Arc<dyn Inject>,
     pub options: Arc<dyn Options>,
+    pub dns: Arc<dyn Dns>,
+    pub domains: Arc<dyn Domains>,
+    pub configuration: Arc<dyn Configuration>,
 }
 
 /// Severity of a line in paniclog, and the numbers of `msys.core.LOG_*`.
@@ -108,6 +111,94 @@ pub trait Options: Send + Sync {
     }
 }
 
+/// What a policy asks the DNS.
+#[derive(Clone, Debug)]
+pub struct DnsQuestion {
+    pub name: String,
+    pub kind: DnsType,
+    /// `ip`, `ip:port`, `[v6]:port` or a name; `None`: the configured servers and their cache.
+    pub server: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DnsType {
+    A,
+    Aaaa,
+    Txt,
+    Mx,
+    Ptr,
+    Ns,
+}
+
+impl DnsType {
+    pub fn named(name: &str) -> Option<DnsType> {
+        use DnsType::*;
+        [A, Aaaa, Txt, Mx, Ptr, Ns].into_iter().find(|kind| kind.name().eq_ignore_ascii_case(name))
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            DnsType::A => "A",
+            DnsType::Aaaa => "AAAA",
+            DnsType::Txt => "TXT",
+            DnsType::Mx => "MX",
+            DnsType::Ptr => "PTR",
+            DnsType::Ns => "NS",
+        }
+    }
+}
+
+/// One record: addresses and names as text, names without a final dot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DnsRecord {
+    /// Of types that have one.
+    pub preference: Option<u16>,
+    pub value: Vec<u8>,
+}
+
+/// The resolver.
+pub trait Dns: Send + Sync {
+    /// No records where the name has none of that type; the error is the code that policies compare with: `NXDOMAIN` ...
+    fn lookup(&self, question: DnsQuestion) -> BoxFuture<'static, Result<Vec<DnsRecord>, &'static str>>;
+}
+
+/// What the queue knows of a routing domain.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DomainNumbers {
+    pub deliveries: u64,
+    pub attempts: u64,
+    pub transients: u64,
+    pub failures: u64,
+    /// Mail hosts that are known.
+    pub hosts: u64,
+    pub dns_failures: u64,
+    pub last_delivery_s: u64,
+}
+
+/// The routing domains of the queue, over all bindings.
+pub trait Domains: Send + Sync {
+    fn numbers(&self, domain: &str) -> DomainNumbers;
+    /// Delays what is active as if an attempt had failed with `reply`; done when it returns.
+    fn delay(&self, domain: String, reply: String) -> BoxFuture<'static, ()>;
+}
+
+/// The value of an option.
+#[derive(Clone, Debug, PartialEq)]
+pub enum ConfigValue {
+    Nothing,
+    Boolean(bool),
+    Number(f64),
+    Text(String),
+    List(Vec<String>),
+    Dictionary(Vec<(String, String)>),
+}
+
+/// The console's `config` command.
+pub trait Configuration: Send + Sync {
+    /// Runs one command; the value and what the console prints, or why not.
+    fn run(&self, words: Vec<String>) -> BoxFuture<'static, Result<(ConfigValue, String), String>>;
+}
+
 /// Services that stand for no engine at all: for tests and for `check`.
 pub struct NoEngine;
 
@@ -151,6 +242,28 @@ impl Options for NoEngine {
     }
 }
 
+impl Dns for NoEngine {
+    fn lookup(&self, _: DnsQuestion) -> BoxFuture<'static, Result<Vec<DnsRecord>, &'static str>> {
+        Box::pin(async { Err("TIMEOUT") })
+    }
+}
+
+impl Domains for NoEngine {
+    fn numbers(&self, _: &str) -> DomainNumbers {
+        DomainNumbers::default()
+    }
+
+    fn delay(&self, _: String, _: String) -> BoxFuture<'static, ()> {
+        Box::pin(async {})
+    }
+}
+
+impl Configuration for NoEngine {
+    fn run(&self, _: Vec<String>) -> BoxFuture<'static, Result<(ConfigValue, String), String>> {
+        Box::pin(async { Err("there is no configuration here".to_owned()) })
+    }
+}
+
 impl Services {
     /// Without an engine; `log` sees what policies print.
     pub fn without_engine(log: Arc<dyn Log>) -> Services {
@@ -162,6 +275,9 @@ impl Services {
             routes: Arc::new(NoEngine),
             inject: Arc::new(NoEngine),
             options: Arc::new(NoEngine),
+            dns: Arc::new(NoEngine),
+            domains: Arc::new(NoEngine),
+            configuration: Arc::new(NoEngine),
         }
     }
 

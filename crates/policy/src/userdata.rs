@@ -271,7 +271,7 @@ fn content(value: &Value) -> Option<Vec<u8>> {
     }
 }
 
-fn concat(lua: &Lua, (a, b): (Value, Value)) -> mlua::Result<mlua::LuaString> {
+pub(crate) fn concat(lua: &Lua, (a, b): (Value, Value)) -> mlua::Result<mlua::LuaString> {
     match (content(&a), content(&b)) {
         (Some(mut one), Some(two)) => {
             one.extend_from_slice(&two);

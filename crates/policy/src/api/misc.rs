@@ -13,9 +13,15 @@ use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+mod addresses;
+mod cast;
+mod config;
 mod control;
+mod dns;
+pub(crate) mod domain;
 mod dumper;
 mod pbp;
+mod shared;
 
 pub static TABLE: Table = Table {
     name: "misc",
@@ -29,9 +35,17 @@ pub static TABLE: Table = Table {
         &TYPE,
         &LOG,
         &GETHOSTNAME,
-        &NOW,
         &MESSAGE_NEW,
         &CLASS_META_TABLE,
+        &addresses::PARSE,
+        &cast::CAST,
+        &config::CONFIG,
+        &dns::LOOKUP,
+        &domain::GET_DOMAIN,
+        &domain::DELAY_DOMAIN,
+        &shared::GET,
+        &shared::SET,
+        &shared::UNSET,
         &control::BINDING_ID,
         &control::BINDING_NAME,
         &control::GROUP_SIZE,
@@ -104,16 +118,6 @@ static GETHOSTNAME: Function = Function {
     returns: &[returns("string", "the option `hostname`, by default the system's name")],
     doc: "Our host name.",
     call: Call::Sync(|ctx, _| ctx.string(ctx.host.services.options.hostname().as_bytes())),
-    ..FUNCTION
-};
-
-static NOW: Function = Function {
-    name: "msys.core.get_now_ts",
-    since: "3.1",
-    returns: &[returns("integer", "seconds since the epoch")],
-    doc: "The time.",
-    page: "4/lua/ref-msys-core-get-now-ts.md",
-    call: Call::Sync(|ctx, _| Ok(Ret::number(ctx.host.services.now().secs() as f64))),
     ..FUNCTION
 };
 

@@ -4,16 +4,30 @@ use crate::registry::{Table, package};
 use mlua::{Lua, Value};
 
 pub(crate) mod accept;
+pub(crate) mod idn;
+pub(crate) mod json;
 pub(crate) mod message;
 pub(crate) mod misc;
+pub(crate) mod os;
 pub(crate) mod pcre;
+pub(crate) mod resource;
 pub(crate) mod string;
 pub(crate) mod thread;
 pub(crate) mod validation;
 
 /// Every table, in the order of the reference pages.
-pub(crate) static TABLES: &[&Table] =
-    &[&accept::TABLE, &message::TABLE, &misc::TABLE, &string::TABLE, &thread::TABLE, &validation::TABLE];
+pub(crate) static TABLES: &[&Table] = &[
+    &accept::TABLE,
+    &idn::TABLE,
+    &json::TABLE,
+    &message::TABLE,
+    &misc::TABLE,
+    &os::TABLE,
+    &resource::TABLE,
+    &string::TABLE,
+    &thread::TABLE,
+    &validation::TABLE,
+];
 
 /// Packages that `require` gives although no function of ours is in them yet, or that are only names for others.
 const PACKAGES: &[&str] = &[
@@ -150,6 +164,8 @@ pub(crate) const CONSTANTS: &[(&str, &[(&str, i64)])] = &[
             ("ECTP_COMPLETE_CALLBACK_SCHED", 6),
         ],
     ),
+    ("json", json::CONSTANTS),
+    ("msys.core", resource::CONSTANTS),
     (
         "_G",
         &[

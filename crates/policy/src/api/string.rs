@@ -1,15 +1,23 @@
-//! ec_strings and PCRE.
+//! ec_strings, PCRE, and the encodings of mail.
 
 use super::pcre;
 use crate::registry::{ApiError, Args, Call, FUNCTION, Function, Ret, Table, Type, optional, param, returns};
 use crate::userdata::EcString;
 use mlua::Value;
 
+mod base64;
+mod charset;
+mod qp;
+
 pub static TABLE: Table = Table {
     name: "string",
     package: "msys.pcre",
     functions: &[
         &STRING_NEW,
+        &base64::DECODE,
+        &base64::ENCODE,
+        &qp::DECODE,
+        &qp::ENCODE,
         &pcre::MATCH,
         &pcre::REPLACE,
         &pcre::SPLIT,

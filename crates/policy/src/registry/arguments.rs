@@ -65,7 +65,7 @@ impl Arg {
         Some(match self {
             Arg::Bytes(bytes) => Cow::Borrowed(bytes),
             Arg::Number(number) => Cow::Owned(format_number(*number).into_bytes()),
-            Arg::Value(Value::UserData(data)) => Cow::Owned(data.borrow::<EcString>().ok()?.bytes()),
+            Arg::Value(Value::UserData(data)) => Cow::Owned(text_of(data)?),
             _ => return None,
         })
     }
@@ -331,13 +331,21 @@ fn object_of(data: AnyUserData) -> Object {
         .unwrap_or(Object::Wrong(Value::UserData(data)))
 }
 
-/// What a value is as a string: strings, numbers as Lua prints them, ec_strings.
+/// The text of an object that may stand for a string.
+fn text_of(data: &AnyUserData) -> Option<Vec<u8>> {
+    match data.borrow::<EcString>() {
+        Ok(text) => Some(text.bytes()),
+        Err(_) => data.borrow::<crate::api::json::Object>().ok().map(|json| json.text()),
+    }
+}
+
+/// What a value is as a string: strings, numbers as Lua prints them, ec_strings, the text of JSON values.
 pub(crate) fn bytes_of(value: &Value) -> Option<Vec<u8>> {
     Some(match value {
         Value::String(text) => text.as_bytes().to_vec(),
         Value::Integer(number) => format_number(*number as f64).into_bytes(),
         Value::Number(number) => format_number(*number).into_bytes(),
-        Value::UserData(data) => data.borrow::<EcString>().ok()?.bytes(),
+        Value::UserData(data) => text_of(data)?,
         _ => return None,
     })
 }

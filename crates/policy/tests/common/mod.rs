@@ -1,6 +1,8 @@
 //! What the tests of policies share: a folder of scripts, a log that is kept, sessions and messages without an engine.
 #![allow(dead_code)] // Each test file uses its part.
 
+pub mod engine;
+
 use bytes::Bytes;
 use parking_lot::Mutex;
 use ph_message::{Content, Envelope, Id, Mailbox};
