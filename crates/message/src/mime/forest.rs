@@ -49,6 +49,8 @@ pub enum Place {
 pub struct MimeForest {
     /// What the tree was taken from, or was written to last.
     source: Option<Content>,
+    /// The body of `source` as it is in memory.
+    body: Bytes,
     docs: HashMap<DocId, Doc>,
     places: HashMap<PartId, (DocId, usize)>,
     last_id: u64,
@@ -72,18 +74,25 @@ impl MimeForest {
     /// changed, the old tree's parts are no more.
     pub fn follow(&mut self, content: &Content) -> bool {
         let Some(source) = &self.source else { return false };
-        if !same_body(source.body(), content.body()) {
+        let (same_head, same_body) =
+            (same_bytes(source.head(), content.head()), same_body(source.body(), content.body()));
+        if same_head && same_body {
+            return true;
+        }
+        // The same octets may have moved to another place in memory.
+        let moved = content.body().memory().filter(|body| !same_body && self.body == **body).cloned();
+        if !same_body && moved.is_none() {
             self.drop_doc(MESSAGE);
             self.source = None;
+            self.body = Bytes::new();
             return false;
         }
-        if !same_bytes(source.head(), content.head()) {
-            self.source = Some(content.clone());
-            if let Some(doc) = self.docs.get(&MESSAGE) {
-                let tree = MimeTree::of(content, doc.tree.body.clone(), false);
-                let ids = doc.ids.clone();
-                self.adopt(MESSAGE, tree, &ids[..1], &ids[1..], &[]);
-            }
+        self.source = Some(content.clone());
+        self.body = moved.unwrap_or_else(|| self.body.clone());
+        if let Some(doc) = self.docs.get(&MESSAGE) {
+            let tree = MimeTree::of(content, self.body.clone(), false);
+            let ids = doc.ids.clone();
+            self.adopt(MESSAGE, tree, &ids[..1], &ids[1..], &[]);
         }
         true
     }
@@ -92,13 +101,19 @@ impl MimeForest {
     pub fn take(&mut self, content: &Content, tree: MimeTree) {
         self.drop_doc(MESSAGE);
         self.source = Some(content.clone());
+        self.body = tree.body.clone();
         self.insert_doc(MESSAGE, tree, false);
     }
 
-    /// The message as the tree has it; `None` while there is no tree.
+    /// The message as the tree has it; `None` while there is no tree. A body in a file stays there while nobody has edited it.
     pub fn content(&mut self) -> Option<Content> {
         let tree = &self.docs.get(&MESSAGE)?.tree;
-        let content = Content::new(tree.head.clone(), Body::Memory(tree.body.clone()));
+        let body = match &self.source {
+            Some(source) if same_bytes(&self.body, &tree.body) => source.body().clone(),
+            _ => Body::Memory(tree.body.clone()),
+        };
+        let content = Content::new(tree.head.clone(), body);
+        self.body = tree.body.clone();
         self.source = Some(content.clone());
         Some(content)
     }
@@ -152,12 +167,16 @@ impl MimeForest {
         self.docs.get(doc)?.ids.get(at).copied()
     }
 
-    /// A part, with its header, as a document of its own.
+    /// A part, with its header, as it stands.
+    pub fn content_of(&self, part: PartId) -> Result<Content, EditError> {
+        let (tree, at) = self.find(part).ok_or(EditError::Stale)?;
+        Ok(content_at(tree, at))
+    }
+
+    /// The same for use elsewhere: what a digest's part is without a type of its own is written down.
     pub fn copy_of(&self, part: PartId) -> Result<Content, EditError> {
         let (tree, at) = self.find(part).ok_or(EditError::Stale)?;
-        let part = &tree.parts[at];
-        let mut content =
-            Content::new(tree.bytes(&(part.headers.start..part.body.start)), Body::Memory(tree.bytes(&part.body)));
+        let (mut content, part) = (content_at(tree, at), &tree.parts[at]);
         if tree.field(part, "Content-Type").is_none() && part.content_type.is_message() {
             content.append_raw(b"Content-Type: message/rfc822\r\n");
         }
@@ -304,19 +323,22 @@ impl MimeForest {
         Ok(())
     }
 
-    /// A boundary that occurs neither in the parts of this forest nor in `others`, and is no beginning of theirs. `seed` makes it
-    /// another one each time.
-    pub fn new_boundary(&self, others: &[&MimeForest], mut seed: u64) -> String {
-        let docs = || std::iter::once(self).chain(others.iter().copied()).flat_map(|forest| forest.docs.values());
+    /// A boundary that no part of this forest knows. `seed` makes it another one each time.
+    pub fn new_boundary(&self, mut seed: u64) -> String {
         loop {
             let boundary = format!("=_{seed:016x}_part");
-            let known = docs().flat_map(|doc| &doc.tree.parts).filter_map(|part| part.boundary.as_deref());
-            let related = known.into_iter().any(|known| are_related(known, &boundary));
-            if !related && !docs().any(|doc| memmem::find(&doc.tree.body, boundary.as_bytes()).is_some()) {
+            if !self.knows(&boundary) {
                 return boundary;
             }
             seed = seed.wrapping_add(1);
         }
+    }
+
+    /// Whether a boundary occurs in some part, or one of the multiparts has a boundary that begins with it or that it begins with.
+    pub fn knows(&self, boundary: &str) -> bool {
+        let mut known = self.docs.values().flat_map(|doc| &doc.tree.parts).filter_map(|part| part.boundary.as_deref());
+        known.any(|known| are_related(known, boundary))
+            || self.docs.values().any(|doc| memmem::find(&doc.tree.body, boundary.as_bytes()).is_some())
     }
 
     /// Gives a part the blank line that ends its header, if a delimiter has ended it.
@@ -347,10 +369,10 @@ impl MimeForest {
             let at = self.places[&part].1;
             let mut hasher = std::hash::DefaultHasher::new();
             hasher.write(bytes);
-            let mut boundary = self.new_boundary(&[], hasher.finish());
+            let mut boundary = self.new_boundary(hasher.finish());
             while memmem::find(bytes, boundary.as_bytes()).is_some() {
                 hasher.write_u8(0);
-                boundary = self.new_boundary(&[], hasher.finish());
+                boundary = self.new_boundary(hasher.finish());
             }
             let content = self.with_boundary(doc_id, at, &boundary);
             // The part is there and its octets have room for the new boundary: nothing to refuse.
@@ -372,8 +394,8 @@ impl MimeForest {
             from = line + 2 + old_len;
         }
         body.extend_from_slice(tree.slice(&(from..part.body.end)));
-        let mut content =
-            Content::new(tree.bytes(&(part.headers.start..part.body.start)), Body::Memory(Bytes::from(body)));
+        let mut content = content_at(tree, at);
+        content.set_body(Body::Memory(Bytes::from(body)));
         let value = tree.field(part, "Content-Type").map_or(&b""[..], |field| field.value);
         // The name is one; a value is never refused.
         let _ = content.set_header("Content-Type", &rewritten(value, None, "boundary", boundary));
@@ -531,6 +553,11 @@ impl MimeTree {
         let ended = last.is_none_or(|last| self.parts[last].headers.start < delimited.end);
         ended.then(|| self.line_start(delimited.end))
     }
+}
+
+fn content_at(tree: &MimeTree, at: usize) -> Content {
+    let part = &tree.parts[at];
+    Content::new(tree.bytes(&(part.headers.start..part.body.start)), Body::Memory(tree.bytes(&part.body)))
 }
 
 fn whole(part: &Part) -> Range<usize> {

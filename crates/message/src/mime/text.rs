@@ -74,11 +74,14 @@ pub fn text_field(present: &[u8], mimetype: Option<&str>, charset: &str) -> Vec<
     rewritten(&value, None, "charset", charset)
 }
 
-/// Says in a header block what its body holds now. A field that says so already is left alone.
-pub fn declare(head: &mut Content, content_type: &[u8], encoding: TransferEncoding) -> Result<(), HeaderError> {
-    head.set_header("Content-Type", content_type)?;
+/// Says in a header block what its body holds now. What says so already is left alone.
+pub fn declare(head: &mut Content, content_type: Option<&[u8]>, encoding: TransferEncoding) -> Result<(), HeaderError> {
+    if let Some(content_type) = content_type {
+        head.set_header("Content-Type", content_type)?;
+    }
     let declared = head.header("Content-Transfer-Encoding").map(|value| TransferEncoding::parse(&value));
-    if declared != Some(Some(encoding)) {
+    let same = declared.map_or(encoding == TransferEncoding::SevenBit, |declared| declared == Some(encoding));
+    if !same {
         head.set_header("Content-Transfer-Encoding", encoding.name().as_bytes())?;
     }
     Ok(())
@@ -199,7 +202,7 @@ mod tests {
         let raw = "X: 1\r\nContent-Type: text/html; charset=x; name=a.txt\r\nContent-Transfer-Encoding: 8bit\r\n\r\n";
         let mut head = Content::parse(raw.into());
         let value = text_field(head.header("Content-Type").unwrap().as_ref(), None, "utf-8");
-        declare(&mut head, &value, TransferEncoding::EightBit).unwrap();
+        declare(&mut head, Some(&value), TransferEncoding::EightBit).unwrap();
         assert_eq!(
             &head.to_bytes().unwrap()[..],
             b"X: 1\r\nContent-Type: text/html; name=a.txt; charset=utf-8\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"

@@ -205,6 +205,9 @@ fn a_header_changed_from_outside_is_taken_up_and_another_body_is_not() {
     assert_eq!(walk(&forest), ids);
     let (tree, at) = forest.find(ids[1]).unwrap();
     assert_eq!(tree.body(&tree.parts()[at]), b"one");
+    message.set_body(Body::Memory(message.to_bytes().unwrap().slice(message.head().len()..)));
+    assert!(forest.follow(&message));
+    assert_eq!(walk(&forest), ids);
     message.set_body(Body::Memory("other".into()));
     assert!(!forest.follow(&message));
     assert_eq!(forest.replace(ids[1], &message, false), Err(EditError::Stale));
@@ -320,7 +323,7 @@ proptest! {
                     }
                 }
                 _ => {
-                    let mut head = forest.copy_of(id).unwrap();
+                    let mut head = forest.content_of(id).unwrap();
                     head.append_raw(b"X-Z: 1\r\n");
                     forest.replace(id, &head, true).unwrap();
                     let (tree, at) = forest.find(id).unwrap();
