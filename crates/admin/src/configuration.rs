@@ -13,8 +13,12 @@ use tokio::sync::Mutex;
 /// Puts configurations into force: sockets, policies, queues, logs.
 pub trait Apply: Send + Sync {
     /// All or nothing: after an error the old configuration is in force, whole. `pending` is `None` when an earlier
-    /// configuration must be put back.
-    fn apply<'a>(&'a self, config: &'a Arc<Config>, pending: Option<&'a Pending>) -> Later<'a, Result<(), String>>;
+    /// configuration must be put back. Returns what the operator should know of what is in force now.
+    fn apply<'a>(
+        &'a self,
+        config: &'a Arc<Config>,
+        pending: Option<&'a Pending>,
+    ) -> Later<'a, Result<Vec<String>, String>>;
 }
 
 /// The editor of a process.
@@ -92,16 +96,23 @@ impl Configuration {
     async fn put_in_force(&self, session: &mut EditSession, pending: Pending) -> Result<String, String> {
         let config = Arc::clone(&pending.config);
         let applied = self.apply.apply(&config, Some(&pending)).await;
-        applied.map_err(|reason| if pending.is_reload() { with_last_line(reason) } else { reason })?;
+        let notes = applied.map_err(|reason| if pending.is_reload() { with_last_line(reason) } else { reason })?;
         let warnings = pending.warnings.to_string();
         match self.editor.accept(session, pending) {
             Ok(mut text) => {
                 metrics::CONFIG_GENERATION.set(i64::try_from(config.generation()).unwrap_or(i64::MAX));
                 text.push_str(&warnings);
+                for note in notes {
+                    if !text.is_empty() && !text.ends_with('\n') {
+                        text.push('\n');
+                    }
+                    text.push_str(&note);
+                    text.push('\n');
+                }
                 Ok(text)
             }
             Err(reason) => match self.apply.apply(&self.current(), None).await {
-                Ok(()) => Err(reason),
+                Ok(_) => Err(reason),
                 Err(also) => Err(format!("{reason}\n{also}")),
             },
         }

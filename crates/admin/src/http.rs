@@ -85,6 +85,7 @@ fn route(services: &Services, method: &Method, path: &str, query: &str) -> Answe
         "/stats/summary" if get => json(&Summary::of(services).json().to_json()),
         "/stats/summary" if method == Method::DELETE => {
             services.log.stats().reset(services.clock.now());
+            services.server.reset_dns_stats();
             reply(StatusCode::NO_CONTENT, TEXT, String::new())
         }
         "/stats/queues/mailq" if get => json(&mailq_json(&mailq_query(query).rows(services)).to_json()),

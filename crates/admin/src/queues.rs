@@ -3,12 +3,18 @@
 //! Lists of many messages go page by page and read an envelope only where it is shown or compared, so that a queue of a
 //! million messages is never held here as a whole beyond its ids. Failing and rebinding are delivery's business (`Work`).
 
-use crate::view::{Failure, Find, Later, MessageDetails, MessageError, MessageRow, QueueRow, Queues, Selection};
+use crate::jobs::{Jobs, Progress};
+use crate::suspensions::Suspensions;
+use crate::view::{
+    Done, Failure, Find, JobRow, Later, MessageDetails, MessageError, MessageRow, QueueRow, Queues, Selection,
+    Suspension,
+};
 use ph_eventlog::Clock;
 use ph_message::{Body, Id, Mailbox, Time, address_hash};
-use ph_queue::{Entry, ListQuery, MessageState, PAGE_MAX, Queue, QueueError, Scope, Taken, Which};
+use ph_queue::{
+    Entry, Hold, ListQuery, MessageState, PAGE_MAX, Queue, QueueError, Reason, Scope, Suspension as Held, Taken, Which,
+};
 use ph_spool::{Spool, Stored};
-use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,6 +33,8 @@ pub struct QueueAdapter {
     spool: Spool,
     work: Arc<dyn Work>,
     clock: Clock,
+    suspensions: Option<Suspensions>,
+    jobs: Jobs,
 }
 
 /// Messages taken out at one time to be failed.
@@ -34,7 +42,20 @@ const CHUNK: usize = 64;
 
 impl QueueAdapter {
     pub fn new(queue: Queue, spool: Spool, work: Arc<dyn Work>, clock: Clock) -> QueueAdapter {
-        QueueAdapter { queue, spool, work, clock }
+        QueueAdapter { queue, spool, work, clock, suspensions: None, jobs: Jobs::default() }
+    }
+
+    /// Keeps the suspensions of users in that file from now on.
+    pub fn with_suspensions(mut self, suspensions: Suspensions) -> QueueAdapter {
+        self.suspensions = Some(suspensions);
+        self
+    }
+
+    async fn keep_suspensions(&self) -> Result<(), String> {
+        let Some(file) = self.suspensions.clone() else { return Ok(()) };
+        let queue = self.queue.clone();
+        let stored = tokio::task::spawn_blocking(move || file.store(&queue)).await;
+        stored.map_err(|error| error.to_string())?.map_err(|error| error.to_string())
     }
 
     /// The message's envelope and content; `None` once it is gone.
@@ -47,21 +68,33 @@ impl QueueAdapter {
         Some(row(entry, &stored))
     }
 
-    /// Calls `each` for every waiting message that a selection's filters match, until it returns false.
-    async fn walk(&self, selection: &Selection, which: Which, mut each: impl FnMut(&Entry, Option<&Stored>) -> bool) {
+    /// A job over a selection, seen by `jobs` until it is dropped.
+    fn begin(&self, command: &str, selection: &Selection) -> Progress<'_> {
+        self.jobs.begin(format!("{command} {}", described(selection)), self.clock.now())
+    }
+
+    /// Calls `each` for every waiting message that a selection's filters match, until the job is stopped.
+    async fn walk(
+        &self,
+        job: &Progress<'_>,
+        selection: &Selection,
+        which: Which,
+        mut each: impl FnMut(&Entry, Option<&Stored>),
+    ) {
+        job.phase("looking for messages", self.queue.count(&scope(selection)));
         let mut query = ListQuery { scope: scope(selection), which, limit: PAGE_MAX, ..ListQuery::default() };
         loop {
             let page = self.queue.list(&query);
             for entry in &page.entries {
-                let go_on = if filtered(selection) {
+                if filtered(selection) {
                     match self.stored(entry).await {
                         Some(stored) if fits(selection, &stored) => each(entry, Some(&stored)),
-                        _ => true,
+                        _ => {}
                     }
                 } else {
-                    each(entry, None)
-                };
-                if !go_on {
+                    each(entry, None);
+                }
+                if !job.went_on(1) {
                     return;
                 }
             }
@@ -74,13 +107,9 @@ impl QueueAdapter {
     }
 
     /// The ids of a selection, filters applied.
-    async fn ids(&self, selection: &Selection, which: Which) -> Vec<Id> {
+    async fn ids(&self, job: &Progress<'_>, selection: &Selection, which: Which) -> Vec<Id> {
         let mut ids = Vec::new();
-        self.walk(selection, which, |entry, _| {
-            ids.push(entry.id);
-            true
-        })
-        .await;
+        self.walk(job, selection, which, |entry, _| ids.push(entry.id)).await;
         ids
     }
 
@@ -156,12 +185,12 @@ impl Queues for QueueAdapter {
                 return (rows, self.queue.count(&scope(selection)));
             }
             let (mut rows, mut all) = (Vec::new(), 0);
-            self.walk(selection, Which::Both, |entry, stored| {
+            let job = self.begin("dry run", selection);
+            self.walk(&job, selection, Which::Both, |entry, stored| {
                 all += 1;
                 if rows.len() < limit {
                     rows.extend(stored.map(|stored| row(entry, stored)));
                 }
-                true
             })
             .await;
             (rows, all)
@@ -205,55 +234,93 @@ impl Queues for QueueAdapter {
         })
     }
 
-    fn fail<'a>(&'a self, selection: &'a Selection, failure: &'a Failure) -> Later<'a, u64> {
+    fn fail<'a>(&'a self, selection: &'a Selection, failure: &'a Failure) -> Later<'a, Done> {
         Box::pin(async move {
+            let job = self.begin("fail", selection);
             let mut count = 0;
             if filtered(selection) {
-                for id in self.ids(selection, Which::Both).await {
+                let ids = self.ids(&job, selection, Which::Both).await;
+                job.phase("failing", ids.len() as u64);
+                for id in ids {
+                    if job.was_stopped() {
+                        break;
+                    }
                     // One that went into delivery meanwhile is left to it.
                     if let Ok(taken) = self.queue.take_one(id) {
                         count += u64::from(self.work.fail(taken, failure).await);
                     }
+                    job.went_on(1);
                 }
-                return count;
+                return Done { count, stopped: job.was_stopped() };
             }
             let mut purge = self.queue.purge(&scope(selection));
-            loop {
+            job.phase("failing", purge.left());
+            while !job.was_stopped() {
                 let chunk = purge.next_chunk(CHUNK);
                 if chunk.is_empty() {
-                    return count;
+                    break;
                 }
                 for taken in chunk {
+                    // What was taken out and is dropped is back in its queue.
+                    if job.was_stopped() {
+                        break;
+                    }
                     count += u64::from(self.work.fail(taken, failure).await);
+                    job.went_on(1);
                 }
                 tokio::task::yield_now().await;
             }
+            Done { count, stopped: job.was_stopped() }
         })
     }
 
-    fn flush<'a>(&'a self, selection: &'a Selection) -> Later<'a, u64> {
+    fn flush<'a>(&'a self, selection: &'a Selection) -> Later<'a, Done> {
         // A restart would bring the old times back, and that is harmless: a flush is a wish of this moment.
-        Box::pin(self.queue.flush(&scope(selection)).run())
+        Box::pin(async move {
+            let (progress, mut job) = (self.begin("flush", selection), self.queue.flush(&scope(selection)));
+            progress.phase("requeueing", job.left());
+            while let Some(moved) = job.step() {
+                if !progress.went_on(moved.len() as u64) {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            Done { count: job.done(), stopped: progress.was_stopped() }
+        })
     }
 
-    fn delay<'a>(&'a self, selection: &'a Selection, span: Duration) -> Later<'a, u64> {
+    fn delay<'a>(&'a self, selection: &'a Selection, span: Duration) -> Later<'a, Done> {
         Box::pin(async move {
             let until = self.clock.now().plus(span);
+            let job = self.begin("delay", selection);
             let mut count = 0;
-            for id in self.ids(selection, Which::Active).await {
+            let ids = self.ids(&job, selection, Which::Active).await;
+            job.phase("delaying", ids.len() as u64);
+            for id in ids {
+                if job.was_stopped() {
+                    break;
+                }
                 if self.queue.delay_one(id, until).is_ok() {
                     self.note_next_attempt(id, until).await;
                     count += 1;
                 }
+                job.went_on(1);
             }
-            count
+            Done { count, stopped: job.was_stopped() }
         })
     }
 
-    fn reroute<'a>(&'a self, selection: &'a Selection, domain: &'a str) -> Later<'a, u64> {
+    fn reroute<'a>(&'a self, selection: &'a Selection, domain: &'a str) -> Later<'a, Done> {
         Box::pin(async move {
+            let job = self.begin("reroute", selection);
             let mut count = 0;
-            for id in self.ids(selection, Which::Both).await {
+            let ids = self.ids(&job, selection, Which::Both).await;
+            job.phase("moving", ids.len() as u64);
+            for id in ids {
+                if job.was_stopped() {
+                    break;
+                }
+                job.went_on(1);
                 let Some(entry) = self.queue.entry(id) else { continue };
                 if entry.at.domain == domain {
                     continue;
@@ -267,20 +334,35 @@ impl Queues for QueueAdapter {
                     count += 1;
                 }
             }
-            count
+            Done { count, stopped: job.was_stopped() }
         })
     }
 
-    fn rebind<'a>(&'a self, selection: &'a Selection) -> Later<'a, u64> {
+    fn rebind<'a>(&'a self, selection: &'a Selection) -> Later<'a, Done> {
         Box::pin(async move {
+            let job = self.begin("rebind", selection);
             let mut count = 0;
-            for id in self.ids(selection, Which::Both).await {
+            let ids = self.ids(&job, selection, Which::Both).await;
+            job.phase("rebinding", ids.len() as u64);
+            for id in ids {
+                if job.was_stopped() {
+                    break;
+                }
                 if let Ok(taken) = self.queue.take_one(id) {
                     count += u64::from(self.work.rebind(taken).await);
                 }
+                job.went_on(1);
             }
-            count
+            Done { count, stopped: job.was_stopped() }
         })
+    }
+
+    fn jobs(&self) -> Vec<JobRow> {
+        self.jobs.rows()
+    }
+
+    fn stop_job(&self, number: u64) -> bool {
+        self.jobs.stop(number)
     }
 
     fn find<'a>(&'a self, find: &'a Find) -> Later<'a, Vec<MessageRow>> {
@@ -324,6 +406,12 @@ impl Queues for QueueAdapter {
         let mut lines: Vec<(String, String)> = Vec::new();
         let mut line = |label: &str, value: String| lines.push((label.to_owned(), value));
         line("Reason", explanation.reason.to_string());
+        if let (Reason::Suspended { .. }, Some(Held::Hold(hold))) = (&explanation.reason, &queue.suspension) {
+            line("Suspended Since", time(hold.since));
+            if !hold.by.is_empty() {
+                line("Suspended By", hold.by.to_string());
+            }
+        }
         if let Some(next) = explanation.next {
             line("Can Change At", time(next));
         }
@@ -348,40 +436,63 @@ impl Queues for QueueAdapter {
         Ok(lines)
     }
 
-    fn suspend(&self, selection: &Selection, until: Option<Time>, note: &str) -> Result<(), String> {
-        self.queue.suspend(scope(selection), until, note).map_err(|error| error.to_string())
+    fn suspend<'a>(&'a self, suspension: &'a Suspension) -> Later<'a, Result<(), String>> {
+        Box::pin(async move {
+            let hold = Hold {
+                scope: scope(&suspension.selection),
+                since: suspension.since,
+                until: suspension.until.unwrap_or(Time::MAX),
+                note: suspension.note.as_str().into(),
+                by: suspension.by.as_str().into(),
+            };
+            self.queue.hold(hold).map_err(|error| error.to_string())?;
+            self.keep_suspensions()
+                .await
+                .map_err(|reason| format!("Suspended, but only until the next start: {reason}"))
+        })
     }
 
-    fn resume(&self, selection: &Selection) -> bool {
-        self.queue.resume(&scope(selection))
+    fn resume<'a>(&'a self, selection: &'a Selection) -> Later<'a, Result<bool, String>> {
+        Box::pin(async move {
+            let was_there = self.queue.resume(&scope(selection));
+            if was_there {
+                let kept = self.keep_suspensions().await;
+                kept.map_err(|reason| format!("Resumed, but the next start will suspend it again: {reason}"))?;
+            }
+            Ok(was_there)
+        })
     }
 
-    fn suspensions(&self) -> Vec<String> {
-        let part = |name: &str, value: &Option<_>| -> String {
-            value.as_ref().map(|value: &_| format!("{name} {value} ")).unwrap_or_default()
-        };
-        self.queue
-            .holds()
-            .iter()
-            .map(|hold| {
-                let scope = &hold.scope;
-                let mut line =
-                    part("group", &scope.group) + &part("binding", &scope.binding) + &part("domain", &scope.domain);
-                if line.is_empty() {
-                    line.push_str("all ");
-                }
-                // Writing into a String cannot fail.
-                let _ = match hold.until {
-                    Time::MAX => write!(line, "until resumed"),
-                    until => write!(line, "until {}", until.secs()),
-                };
-                if !hold.note.is_empty() {
-                    let _ = write!(line, ": {}", hold.note);
-                }
-                line
-            })
-            .collect()
+    fn suspensions(&self) -> Vec<Suspension> {
+        self.queue.holds().iter().map(|hold| suspension(hold)).collect()
     }
+}
+
+fn suspension(hold: &Hold) -> Suspension {
+    let part = |text: &Option<_>| text.as_ref().map(ToString::to_string);
+    Suspension {
+        selection: Selection {
+            group: part(&hold.scope.group),
+            binding: part(&hold.scope.binding),
+            domain: part(&hold.scope.domain),
+            ..Selection::default()
+        },
+        since: hold.since,
+        until: (hold.until != Time::MAX).then_some(hold.until),
+        by: hold.by.to_string(),
+        note: hold.note.to_string(),
+    }
+}
+
+/// A selection in the words of the console.
+fn described(selection: &Selection) -> String {
+    let named = [("group", &selection.group), ("binding", &selection.binding), ("domain", &selection.domain)];
+    let mut words: Vec<String> =
+        named.into_iter().filter_map(|(kind, name)| Some(format!("{kind} {}", name.as_ref()?))).collect();
+    for (option, pair) in [("--meta", &selection.meta), ("--header", &selection.header)] {
+        words.extend(pair.as_ref().map(|(name, value)| format!("{option} {name} {value}")));
+    }
+    if words.is_empty() { "all".to_owned() } else { words.join(" ") }
 }
 
 fn scope(selection: &Selection) -> Scope {

@@ -131,33 +131,86 @@ pub trait Queues: Send + Sync {
     fn fail_one<'a>(&'a self, id: Id, failure: &'a Failure) -> Later<'a, Result<(), MessageError>>;
 
     /// Returns how many messages were failed.
-    fn fail<'a>(&'a self, selection: &'a Selection, failure: &'a Failure) -> Later<'a, u64>;
+    fn fail<'a>(&'a self, selection: &'a Selection, failure: &'a Failure) -> Later<'a, Done>;
 
     /// Delayed messages become due. Returns how many.
-    fn flush<'a>(&'a self, selection: &'a Selection) -> Later<'a, u64>;
+    fn flush<'a>(&'a self, selection: &'a Selection) -> Later<'a, Done>;
 
     /// Due messages wait for so long. Returns how many.
-    fn delay<'a>(&'a self, selection: &'a Selection, span: Duration) -> Later<'a, u64>;
+    fn delay<'a>(&'a self, selection: &'a Selection, span: Duration) -> Later<'a, Done>;
 
     /// Messages go to another routing domain. Returns how many.
-    fn reroute<'a>(&'a self, selection: &'a Selection, domain: &'a str) -> Later<'a, u64>;
+    fn reroute<'a>(&'a self, selection: &'a Selection, domain: &'a str) -> Later<'a, Done>;
 
     /// The set_binding hooks run again. Returns how many messages were rebound.
-    fn rebind<'a>(&'a self, selection: &'a Selection) -> Later<'a, u64>;
+    fn rebind<'a>(&'a self, selection: &'a Selection) -> Later<'a, Done>;
+
+    /// The jobs over many messages that are under way.
+    fn jobs(&self) -> Vec<JobRow> {
+        Vec::new()
+    }
+
+    /// Ends a job where it is. False: there is no such job.
+    fn stop_job(&self, _number: u64) -> bool {
+        false
+    }
 
     fn find<'a>(&'a self, find: &'a Find) -> Later<'a, Vec<MessageRow>>;
 
     /// Why a message is not being delivered at this moment: label and value for each thing that counts.
     fn explain(&self, id: Id) -> Result<Vec<(String, String)>, MessageError>;
 
-    /// No more attempts for a selection (domain, binding, group), until `until` if it is set.
-    fn suspend(&self, selection: &Selection, until: Option<Time>, note: &str) -> Result<(), String>;
+    /// No more attempts for the suspension's queues, from now on. An error: it cannot be set, or it is set and will not
+    /// outlast a restart; the text says which.
+    fn suspend<'a>(&'a self, suspension: &'a Suspension) -> Later<'a, Result<(), String>>;
 
     /// Whether a suspension of exactly this selection was there.
-    fn resume(&self, selection: &Selection) -> bool;
+    fn resume<'a>(&'a self, selection: &'a Selection) -> Later<'a, Result<bool, String>>;
 
-    /// The suspensions in force, one line each.
-    fn suspensions(&self) -> Vec<String>;
+    /// The suspensions in force.
+    fn suspensions(&self) -> Vec<Suspension>;
+}
+
+/// What came of a job over many messages.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    pub count: u64,
+    /// Another session stopped it.
+    pub stopped: bool,
+}
+
+impl From<u64> for Done {
+    fn from(count: u64) -> Done {
+        Done { count, stopped: false }
+    }
+}
+
+/// A job over many messages that is under way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JobRow {
+    pub number: u64,
+    /// The command and its selection.
+    pub what: String,
+    /// What it does at the moment.
+    pub phase: &'static str,
+    pub since: Time,
+    /// Messages looked at in this phase, of how many.
+    pub done: u64,
+    pub total: u64,
+    pub stopping: bool,
+}
+
+/// A suspension of deliveries.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Suspension {
+    /// Group, binding and domain; nothing set: everything.
+    pub selection: Selection,
+    pub since: Time,
+    /// `None`: until it is lifted.
+    pub until: Option<Time>,
+    /// Who set it; empty: the server itself or a policy.
+    pub by: String,
+    pub note: String,
 }
 
 /// A connection that somebody made to us.
@@ -272,6 +325,19 @@ pub struct PolicyCounter {
     pub semantics: String,
 }
 
+/// The TLS of a listener.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsContext {
+    pub age_s: u64,
+    pub certificate: String,
+    /// Whose client certificates are verified.
+    pub ca: Option<String>,
+    /// Empty: the default.
+    pub ciphers: String,
+    /// It can be offered.
+    pub works: bool,
+}
+
 /// What is done with a policy counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CounterChange {
@@ -326,7 +392,11 @@ pub trait Server: Send + Sync {
     /// Forgets what is known about how to reach a domain, or all.
     fn refresh(&self, domain: Option<&str>);
 
+    /// Queries since the start or `reset_dns_stats`.
     fn dns_stats(&self) -> DnsStats;
+
+    /// Queries are counted from zero.
+    fn reset_dns_stats(&self) {}
 
     /// Records in the cache; `None`: there is nothing.
     fn dns_cached(&self, name: &str, record_type: &str) -> Result<Option<Vec<String>>, String>;
@@ -360,19 +430,14 @@ pub trait Server: Send + Sync {
 
     fn reset_signing_stats(&self) {}
 
-    /// TLS contexts in use, one line each.
-    fn tls_contexts(&self) -> Vec<String> {
+    /// TLS contexts in use.
+    fn tls_contexts(&self) -> Vec<TlsContext> {
         Vec::new()
     }
 
-    /// Certificates and keys are read anew for new sessions.
-    fn flush_tls(&self) -> Result<(), String> {
-        Err("There is no TLS cache to flush.".to_owned())
-    }
-
-    /// New keys for session tickets.
-    fn rekey_tls(&self) -> Result<(), String> {
-        Err("There are no TLS session keys.".to_owned())
+    /// Certificates and keys are looked at anew for new sessions, whose tickets have new keys. Returns what is wrong.
+    fn renew_tls(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// Writes the SMTP dialogues of a binding and domain (`*`: all) to a file; returns the tracer's number.

@@ -28,4 +28,4 @@ pub use scope::Place;
 pub use services::{Bouncer, Generation, Parts, Reception};
 pub use session::Inbound;
 pub use sessions::{SessionLine, Sessions};
-pub use tls::check_tls;
+pub use tls::{TlsContext, TlsMessage, check_tls};

@@ -67,11 +67,6 @@ impl Reception {
         let state = message.state.lock();
         state.envelope.clone()
     }
-
-    /// What went wrong with certificates and keys since the last call.
-    pub fn take_tls_messages(&self) -> Vec<String> {
-        self.scopes.take_tls_messages()
-    }
 }
 
 fn binding(message: &Message) -> compact_str::CompactString {

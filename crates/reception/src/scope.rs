@@ -9,7 +9,7 @@ use crate::sessions::Cap;
 use crate::tls::TlsContexts;
 use parking_lot::Mutex;
 use ph_config::options as opt;
-use ph_config::{BucketId, CidrSet, Config, Dict, GlobSet, Opt, Receiving, Scope, ScopeKind};
+use ph_config::{BucketId, CidrSet, Config, Dict, GlobSet, ListenerKind, Opt, Receiving, Scope, ScopeKind};
 use ph_message::header_check::{LoneLineEnds, LongLines, MissingField, Rules};
 use ph_policy::CapabilityEdit;
 use ph_queue::Rate;
@@ -58,9 +58,27 @@ impl Scopes {
         Some(scope)
     }
 
-    /// What went wrong with certificates and keys since the last call.
-    pub fn take_tls_messages(&self) -> Vec<String> {
-        self.tls.take_messages()
+    /// Makes the TLS of every listen address, so that what is wrong is known before a client comes.
+    pub fn prepare_tls(&self, config: &Config) {
+        for (listener, declared) in config.listeners().iter().enumerate() {
+            for listen in 0..declared.listens.len() {
+                if declared.kind == ListenerKind::Esmtp && declared.listens[listen].enabled {
+                    let scope = config.listen_scope(listener, listen);
+                    self.tls.server_config(&scope, Place { listener, listen }, config.generation());
+                }
+            }
+        }
+    }
+
+    /// The TLS that is in use.
+    pub fn tls(&self) -> &TlsContexts {
+        &self.tls
+    }
+
+    /// Sessions to come are judged anew, with new TLS.
+    pub fn clear_tls(&self) {
+        self.tls.clear();
+        self.cache.lock().1.clear();
     }
 }
 

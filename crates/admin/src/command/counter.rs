@@ -1,16 +1,17 @@
 //! The counters of policies: `counter list` and changes.
 
 use super::message::local_time;
-use super::{Command, CommandError, Context, Outcome, Words, command, number, one, usage};
+use super::{Command, CommandError, Context, Outcome, Words, command, none, number, one, usage};
 use crate::doc::{Data, Doc};
 use crate::view::CounterChange;
 
 pub(super) static COMMANDS: &[Command] = &[
     command! { "counter list", "[PREFIX]", Server, "Lists the counters of policies", list },
-    command! { "counter add", "PATH", Server, "Makes a counter", add },
-    command! { "counter increment", "PATH [DELTA]", Server, "Adds to a counter", increment },
+    command! { "counter add", "PATH [DELTA]", Server, "Adds DELTA to a counter, or makes one", add },
+    command! { "counter increment", "PATH [DELTA]", Server, "Adds 1 (or DELTA) to a counter", increment },
     command! { "counter reset", "PATH", Server, "Sets a counter to zero", reset },
     command! { "counter unlink", "PATH", Server, "Removes a counter", unlink },
+    command! { "counter help", "", Server, "Shows what can be done with counters", help },
 ];
 
 async fn list(context: &mut Context, words: Words) -> Outcome {
@@ -50,8 +51,21 @@ fn change(context: &Context, path: &str, change: CounterChange) -> Outcome {
     Ok(Doc::new("Counter").line(text).with(Data::map([("Path", path.into()), ("Value", value.into())])))
 }
 
+async fn help(_: &mut Context, words: Words) -> Outcome {
+    none(&words)?;
+    let width = COMMANDS.iter().map(|command| command.usage().len()).max().unwrap_or(0);
+    let lines = COMMANDS.iter().map(|command| format!("{:width$}  {}", command.usage(), command.help));
+    let items =
+        COMMANDS.iter().map(|command| Data::map([("Usage", command.usage().into()), ("Help", command.help.into())]));
+    Ok(lines.fold(Doc::new("Commands"), Doc::line).with(Data::list("Command", items)))
+}
+
 async fn add(context: &mut Context, words: Words) -> Outcome {
-    change(context, &one(words)?, CounterChange::Create)
+    match &words[..] {
+        [path] => change(context, path, CounterChange::Create),
+        [path, delta] => change(context, path, CounterChange::Add(number(delta)?)),
+        _ => usage(),
+    }
 }
 
 async fn increment(context: &mut Context, words: Words) -> Outcome {

@@ -45,13 +45,24 @@ async fn stats(context: &mut Context, words: Words) -> Outcome {
     let stats = context.services.server.dns_stats();
     let looked_up = stats.cache_hits + stats.cache_misses;
     let rate = percent(stats.cache_hits, looked_up);
-    let mut doc = Doc::new("DNSStats");
+    let mut doc = Doc::new("DNSStats").line("DNS Queries:");
+    let mut push = |label: &str, value: String| doc.push_line(&format!("{label:>11}: {value}"));
     for one in &stats.types {
-        doc.push_line(&format!("{:<6} queries: {} timeouts: {}", one.record_type, one.queries, one.timeouts));
+        push(one.record_type, one.queries.to_string());
     }
-    doc.push_line(&format!("Pending queries: {}", stats.pending));
-    doc.push_line(&format!("Cache entries: {}", stats.cache_entries));
-    doc.push_line(&format!("Cache hits: {} misses: {} hit rate: {rate:.2}%", stats.cache_hits, stats.cache_misses));
+    push("Pending", stats.pending.to_string());
+    doc.push_line("");
+    doc.push_line("DNS timeouts:");
+    let mut push = |label: &str, value: String| doc.push_line(&format!("{label:>11}: {value}"));
+    for one in &stats.types {
+        push(one.record_type, one.timeouts.to_string());
+    }
+    doc.push_line("");
+    doc.push_line("DNS cache:");
+    let mut push = |label: &str, value: String| doc.push_line(&format!("{label:>11}: {value}"));
+    push("Entries", stats.cache_entries.to_string());
+    push("Lookups", looked_up.to_string());
+    push("Hit Rate", format!("{rate:.4}%"));
     let types = stats.types.iter().map(|one| {
         Data::map([
             ("@name", one.record_type.into()),

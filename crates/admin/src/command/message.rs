@@ -2,7 +2,7 @@
 
 use super::{Command, CommandError, Context, Outcome, Words, command, number, one, usage};
 use crate::doc::{Data, Doc};
-use crate::view::{Failure, Find, MessageError, MessageRow, Selection};
+use crate::view::{Failure, Find, MessageDetails, MessageError, MessageRow, Selection};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use ph_message::{Context as MessageContext, Id, Protocol, Time};
@@ -13,8 +13,8 @@ pub(super) static COMMANDS: &[Command] = &[
         "Lists messages of a domain (default 100,0)", showqueue
     },
     command! { "message details", "ID", Messages, "Shows a message", details },
-    command! { "message details full", "ID", Messages, "Shows a message with its contexts", details_full },
-    command! { "message details body", "ID", Messages, "Shows a message with its content", details_body },
+    command! { "message details full", "ID", Messages, "Shows a message, its contexts and its content", details_full },
+    command! { "message details body", "ID", Messages, "Shows the content of a message", details_body },
     command! { "message retry", "ID", Messages, "Makes a message due now", retry },
     command! { "message fail", "ID", Messages, "Fails a message, with a DSN", fail },
     command! { "message fail quiet", "ID", Messages, "Fails a message without a DSN", fail_quiet },
@@ -93,20 +93,24 @@ fn list(mut doc: Doc, rows: &[MessageRow]) -> Doc {
 }
 
 async fn details(context: &mut Context, words: Words) -> Outcome {
-    show(context, words, false, false).await
+    show(context, words, false).await
 }
 
 async fn details_full(context: &mut Context, words: Words) -> Outcome {
-    show(context, words, true, false).await
+    show(context, words, true).await
 }
 
 async fn details_body(context: &mut Context, words: Words) -> Outcome {
-    show(context, words, false, true).await
+    let id = id(&one(words)?)?;
+    let found = context.services.queues.details(id, true).await.map_err(|error| message_error(&error))?;
+    let mut doc = Doc::new("MessageDetails");
+    let content = show_content(&mut doc, &found);
+    Ok(doc.with(Data::map([("Id", id.to_string().into()), ("Content", content)])))
 }
 
-async fn show(context: &mut Context, words: Words, full: bool, body: bool) -> Outcome {
+async fn show(context: &mut Context, words: Words, full: bool) -> Outcome {
     let id = id(&one(words)?)?;
-    let found = context.services.queues.details(id, body).await.map_err(|error| message_error(&error))?;
+    let found = context.services.queues.details(id, full).await.map_err(|error| message_error(&error))?;
     let (envelope, state) = (&found.envelope, &found.state);
     let received = match (envelope.protocol, envelope.peer) {
         (Protocol::Internal, _) => "internal".to_owned(),
@@ -135,14 +139,16 @@ async fn show(context: &mut Context, words: Words, full: bool, body: bool) -> Ou
     if full {
         pairs.push(("ConnectionContext".into(), show_context(&mut doc, "Connection Context", &envelope.conn_context)));
         pairs.push(("MessageContext".into(), show_context(&mut doc, "Message Context", &envelope.mess_context)));
-    }
-    if body {
-        let text = [String::from_utf8_lossy(&found.head), String::from_utf8_lossy(&found.body)].concat();
         doc.push_line("");
-        text.lines().for_each(|line| doc.push_line(line));
-        pairs.push(("Content".into(), text.into()));
+        pairs.push(("Content".into(), show_content(&mut doc, &found)));
     }
     Ok(doc.with(Data::Map(pairs)))
+}
+
+fn show_content(doc: &mut Doc, found: &MessageDetails) -> Data {
+    let text = [String::from_utf8_lossy(&found.head), String::from_utf8_lossy(&found.body)].concat();
+    text.lines().for_each(|line| doc.push_line(line));
+    text.into()
 }
 
 fn show_context(doc: &mut Doc, title: &str, context: &MessageContext) -> Data {

@@ -4,9 +4,9 @@
 //! lists at most `SHOWN_MAX` messages and changes nothing.
 
 use super::queue::known_binding;
-use super::{Command, CommandError, Context, Outcome, Words, command, number, usage};
+use super::{Command, CommandError, Context, Outcome, Words, command, none, number, one, usage};
 use crate::doc::{Data, Doc};
-use crate::view::{Failure, MessageRow, Selection};
+use crate::view::{Done, Failure, MessageRow, Selection};
 use std::time::Duration;
 
 pub(super) static COMMANDS: &[Command] = &[
@@ -47,6 +47,8 @@ pub(super) static COMMANDS: &[Command] = &[
         "Moves messages to another routing domain", reroute
     },
     command! { "rebind", "BINDING|all [DOMAIN]", Queues, "Lets policies choose bindings anew", rebind },
+    command! { "jobs", "", Queues, "Shows how far commands over many messages are that are under way", jobs },
+    command! { "jobs stop", "NUMBER", Queues, "Ends such a command where it is", stop_job },
 ];
 
 /// Messages that a dry run lists.
@@ -154,10 +156,20 @@ async fn purge(
     }
     let note = note.join(" ");
     let failure = Failure { quiet, text: if note.is_empty() { PURGED.to_owned() } else { note } };
-    let count = context.services.queues.fail(&options.selection, &failure).await;
-    Ok(Doc::new("Response")
-        .line(format!("{done} {count} messages failed."))
-        .with(Data::map([("MessagesFailed", count.into())])))
+    let failed = context.services.queues.fail(&options.selection, &failure).await;
+    let done = if failed.stopped { format!("{name} partly purged.") } else { done.to_owned() };
+    Ok(told(failed, format!("{done} {} messages failed.", failed.count), "MessagesFailed"))
+}
+
+/// The answer of a job. One that was stopped must not look like one that is complete.
+fn told(done: Done, text: String, counted: &'static str) -> Doc {
+    let doc = Doc::new("Response").line(text);
+    match done.stopped {
+        false => doc.with(Data::map([(counted, done.count.into())])),
+        true => doc
+            .line("Stopped before the end, by `jobs stop`.")
+            .with(Data::map([(counted, done.count.into()), ("Stopped", true.into())])),
+    }
 }
 
 fn dry_run(name: &str, what: &str, rows: &[MessageRow], all: u64) -> Doc {
@@ -189,10 +201,8 @@ async fn flush_selected(context: &mut Context, mut selection: Selection, domain:
     let domain = domain.to_lowercase();
     let name = if domain == "all" { "All domains".to_owned() } else { domain.clone() };
     selection.domain = (domain != "all").then_some(domain);
-    let count = context.services.queues.flush(&selection).await;
-    Ok(Doc::new("Response")
-        .line(format!("{name} flushed. {count} messages requeued."))
-        .with(Data::map([("MessagesRequeued", count.into())])))
+    let flushed = context.services.queues.flush(&selection).await;
+    Ok(told(flushed, format!("{name} flushed. {} messages requeued.", flushed.count), "MessagesRequeued"))
 }
 
 async fn delay(context: &mut Context, words: Words) -> Outcome {
@@ -209,12 +219,12 @@ async fn delay(context: &mut Context, words: Words) -> Outcome {
         known_binding(&context.services, binding)?;
     }
     let queues = &context.services.queues;
-    let count = queues.delay(&options.selection, Duration::from_secs(seconds)).await;
-    let text = match (&options.selection.domain, count) {
+    let delayed = queues.delay(&options.selection, Duration::from_secs(seconds)).await;
+    let text = match (&options.selection.domain, delayed.count) {
         (Some(domain), 0) => format!("No messages for {domain} found."),
-        _ => format!("Delayed {count} messages."),
+        (_, count) => format!("Delayed {count} messages."),
     };
-    Ok(Doc::new("Response").line(text).with(Data::map([("MessagesDelayed", count.into())])))
+    Ok(told(delayed, text, "MessagesDelayed"))
 }
 
 async fn reroute(context: &mut Context, words: Words) -> Outcome {
@@ -227,10 +237,8 @@ async fn reroute(context: &mut Context, words: Words) -> Outcome {
         let (rows, all) = queues.matching(&options.selection, SHOWN_MAX).await;
         return Ok(dry_run(&format!("{from} -> {to}"), "moved", &rows, all));
     }
-    let count = queues.reroute(&options.selection, &to).await;
-    Ok(Doc::new("Response")
-        .line(format!("Moved {count} messages from '{from}' to '{to}'"))
-        .with(Data::map([("MessagesRerouted", count.into())])))
+    let moved = queues.reroute(&options.selection, &to).await;
+    Ok(told(moved, format!("Moved {} messages from '{from}' to '{to}'", moved.count), "MessagesRerouted"))
 }
 
 async fn rebind(context: &mut Context, words: Words) -> Outcome {
@@ -246,8 +254,42 @@ async fn rebind(context: &mut Context, words: Words) -> Outcome {
     if binding != "all" {
         selection.binding = Some(known_binding(&context.services, binding)?);
     }
-    let count = context.services.queues.rebind(&selection).await;
-    Ok(Doc::new("Response")
-        .line(format!("Rebound {count} messages."))
-        .with(Data::map([("MessagesRebound", count.into())])))
+    let rebound = context.services.queues.rebind(&selection).await;
+    Ok(told(rebound, format!("Rebound {} messages.", rebound.count), "MessagesRebound"))
+}
+
+async fn jobs(context: &mut Context, words: Words) -> Outcome {
+    none(&words)?;
+    let now = context.services.clock.now();
+    let jobs = context.services.queues.jobs();
+    let mut doc = Doc::new("Jobs");
+    for job in &jobs {
+        let state = if job.stopping { "stopping" } else { job.phase };
+        let seconds = now.since(job.since).as_secs();
+        doc.push_line(&format!(
+            "[{:>2}] {}: {state}, {} of {} messages, for {seconds}s",
+            job.number, job.what, job.done, job.total
+        ));
+    }
+    doc.push_line(&format!("{} jobs", jobs.len()));
+    let items = jobs.into_iter().map(|job| {
+        Data::map([
+            ("@number", job.number.into()),
+            ("Command", job.what.into()),
+            ("Phase", job.phase.into()),
+            ("Done", job.done.into()),
+            ("Total", job.total.into()),
+            ("Since", job.since.secs().into()),
+            ("Stopping", job.stopping.into()),
+        ])
+    });
+    Ok(doc.with(Data::list("Job", items)))
+}
+
+async fn stop_job(context: &mut Context, words: Words) -> Outcome {
+    let number: u64 = number(&one(words)?)?;
+    match context.services.queues.stop_job(number) {
+        true => Ok(Doc::say(format!("Job {number} stops at its next message. What it has done stays done."))),
+        false => Err(CommandError::Failed(format!("There is no job {number}."))),
+    }
 }

@@ -1,10 +1,10 @@
 //! Queues by domain: `active`, `delayed`, `mailq`, `domain`, suspension.
 
+use super::message::local_time;
 use super::summary::total;
 use super::{Command, CommandError, Context, Outcome, Words, command, none, number, one, usage};
 use crate::doc::{Data, Doc};
-use crate::view::{DomainRoute, OutboundSession, QueueRow, Selection, Services};
-use ph_message::Time;
+use crate::view::{DomainRoute, OutboundSession, QueueRow, Selection, Services, Suspension};
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
@@ -21,10 +21,10 @@ pub(super) static COMMANDS: &[Command] = &[
     command! { "domains", "", Queues, "Lists all domains that have mail", domains },
     command! {
         "suspend", "domain DOMAIN|binding BINDING|all [SECONDS] [NOTE…]", Queues,
-        "Stops deliveries, for SECONDS or until resume", suspend
+        "Stops deliveries, for SECONDS or until resume, over restarts too", suspend
     },
     command! { "resume", "domain DOMAIN|binding BINDING|all", Queues, "Ends a suspension", resume },
-    command! { "suspensions", "", Queues, "Lists the suspensions in force", suspensions },
+    command! { "suspensions", "", Queues, "Lists the suspensions in force: since when, by whom, why", suspensions },
     command! { "refresh domain", "DOMAIN|all", Queues, "Forgets how a domain is reached", refresh },
 ];
 
@@ -191,6 +191,8 @@ async fn domain(context: &mut Context, words: Words) -> Outcome {
     }
     let failures = route.as_ref().map_or(0, |route| route.failures);
     doc.push_line(&format!("Domain has had {failures} consecutive connection failures"));
+    let suspended = suspensions_of(services, &name);
+    suspended.iter().for_each(|one| doc.push_line(&format!("Suspended: {}", suspension_line(one))));
     for row in &rows {
         doc.push_line(&format!("Binding: {}", row.binding));
         doc.push_line(&format!("        Active Queue: {}", row.active));
@@ -285,7 +287,11 @@ async fn domains(context: &mut Context, words: Words) -> Outcome {
 }
 
 /// The queues that `domain D`, `binding B` or `all` names, and what follows.
-fn selected(services: &Services, words: &[String]) -> Result<(Selection, String, Vec<String>), CommandError> {
+fn selected(
+    services: &Services,
+    words: &[String],
+    check: fn(&Services, &str) -> Result<String, CommandError>,
+) -> Result<(Selection, String, Vec<String>), CommandError> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let owned = |rest: &[&str]| rest.iter().map(|word| (*word).to_owned()).collect();
     match &words[..] {
@@ -295,7 +301,7 @@ fn selected(services: &Services, words: &[String]) -> Result<(Selection, String,
             Ok((Selection { domain: Some(domain.clone()), ..Selection::default() }, domain, owned(rest)))
         }
         ["binding", binding, rest @ ..] => {
-            let binding = known_binding(services, binding)?;
+            let binding = check(services, binding)?;
             Ok((Selection { binding: Some(binding.clone()), ..Selection::default() }, binding, owned(rest)))
         }
         _ => usage(),
@@ -304,13 +310,15 @@ fn selected(services: &Services, words: &[String]) -> Result<(Selection, String,
 
 async fn suspend(context: &mut Context, words: Words) -> Outcome {
     let services = &context.services;
-    let (selection, name, mut rest) = selected(services, &words)?;
+    let (selection, name, mut rest) = selected(services, &words, known_binding)?;
     let span_s: Option<u64> = rest.first().and_then(|word| word.parse().ok());
     if span_s.is_some() {
         rest.remove(0);
     }
-    let until: Option<Time> = span_s.map(|span_s| services.clock.now().plus_secs(span_s));
-    services.queues.suspend(&selection, until, &rest.join(" ")).map_err(CommandError::Failed)?;
+    let since = services.clock.now();
+    let until = span_s.map(|span_s| since.plus_secs(span_s));
+    let suspension = Suspension { selection, since, until, by: context.user.clone(), note: rest.join(" ") };
+    services.queues.suspend(&suspension).await.map_err(CommandError::Failed)?;
     Ok(Doc::say(match span_s {
         Some(span_s) => format!("{name} suspended for {span_s} seconds."),
         None => format!("{name} suspended."),
@@ -318,9 +326,10 @@ async fn suspend(context: &mut Context, words: Words) -> Outcome {
 }
 
 async fn resume(context: &mut Context, words: Words) -> Outcome {
-    let (selection, name, rest) = selected(&context.services, &words)?;
+    // The binding may be gone from the configuration, and its suspension still be there.
+    let (selection, name, rest) = selected(&context.services, &words, |_, name| Ok(name.to_owned()))?;
     none(&rest)?;
-    match context.services.queues.resume(&selection) {
+    match context.services.queues.resume(&selection).await.map_err(CommandError::Failed)? {
         true => Ok(Doc::say(format!("{name} resumed."))),
         false => Err(CommandError::Failed(format!("{name} was not suspended."))),
     }
@@ -328,11 +337,57 @@ async fn resume(context: &mut Context, words: Words) -> Outcome {
 
 async fn suspensions(context: &mut Context, words: Words) -> Outcome {
     none(&words)?;
-    let lines = context.services.queues.suspensions();
+    let all = context.services.queues.suspensions();
     let mut doc = Doc::new("Suspensions");
-    lines.iter().for_each(|line| doc.push_line(line));
-    doc.push_line(&format!("{} suspensions", lines.len()));
-    Ok(doc.with(Data::list("Suspension", lines.into_iter().map(Data::from))))
+    all.iter().for_each(|one| doc.push_line(&suspension_line(one)));
+    doc.push_line(&format!("{} suspensions", all.len()));
+    Ok(doc.with(Data::list("Suspension", all.iter().map(suspension_data))))
+}
+
+/// `domain D since T by U until T: note`.
+fn suspension_line(one: &Suspension) -> String {
+    let Selection { group, binding, domain, .. } = &one.selection;
+    let mut line = String::new();
+    for (kind, name) in [("group", group), ("binding", binding), ("domain", domain)] {
+        if let Some(name) = name {
+            line += &format!("{kind} {name} ");
+        }
+    }
+    if line.is_empty() {
+        line.push_str("all ");
+    }
+    line += &format!("since {}", local_time(one.since));
+    if !one.by.is_empty() {
+        line += &format!(" by {}", one.by);
+    }
+    match one.until {
+        Some(until) => line += &format!(" until {}", local_time(until)),
+        None => line.push_str(" until resumed"),
+    }
+    if !one.note.is_empty() {
+        line += &format!(": {}", one.note);
+    }
+    line
+}
+
+fn suspension_data(one: &Suspension) -> Data {
+    let text = |text: &Option<String>| text.as_deref().map_or(Data::Empty, Data::from);
+    Data::map([
+        ("Group", text(&one.selection.group)),
+        ("Binding", text(&one.selection.binding)),
+        ("Domain", text(&one.selection.domain)),
+        ("Since", one.since.secs().into()),
+        ("Until", one.until.map_or(Data::Empty, |until| until.secs().into())),
+        ("By", one.by.as_str().into()),
+        ("Note", one.note.as_str().into()),
+    ])
+}
+
+/// The suspensions that concern a domain, in whatever binding.
+fn suspensions_of(services: &Services, domain: &str) -> Vec<Suspension> {
+    let mut all = services.queues.suspensions();
+    all.retain(|one| one.selection.domain.as_ref().is_none_or(|suspended| suspended == domain));
+    all
 }
 
 async fn refresh(context: &mut Context, words: Words) -> Outcome {

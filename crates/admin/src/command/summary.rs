@@ -8,7 +8,7 @@ use ph_message::Time;
 use std::borrow::Cow;
 
 pub(super) static COMMANDS: &[Command] = &[
-    command! { "summary", "", Server, "Shows the statistics of the server", summary },
+    command! { "summary", "[with-mobile]", Server, "Shows the statistics of the server", summary },
     command! { "summary reset", "", Server, "Sets the statistics to zero", reset },
     command! {
         "binding summary", "[NAME|SLOT|group:GROUP]", Server, "Shows the statistics of bindings", binding_summary
@@ -54,7 +54,7 @@ impl Summary {
             field("Active Queue Size", "ActiveQueueSize", "ActiveQueueSize", active.into(), ""),
             field("Delayed Queue Size", "DelayedQueueSize", "DelayedQueueSize", delayed.into(), ""),
             field("Total Queue Size", "TotalQueueSize", "TotalQueueSize", (active + delayed + flying).into(), ""),
-            field("DNS Resolver", "DNSResolver", "DNSResolver", "hickory".into(), ""),
+            field("DNS Resolver", "DNSResolver", "DNSResolver", "posthaste".into(), ""),
             field("DNS A Queries", "DNSAQueries", "DNSAQueries", queries("A").into(), ""),
             field("DNS AAAA Queries", "DNSAAAAQueries", "DNSAAAAQueries", queries("AAAA").into(), ""),
             field("DNS MX Queries", "DNSMXQueries", "DNSMXQueries", queries("MX").into(), ""),
@@ -64,7 +64,7 @@ impl Summary {
                 "Query Rate",
                 "DNSQueryRate",
                 "DNSQueryRate",
-                (all_queries as f64 / uptime.max(1) as f64).into(),
+                (all_queries as f64 / now.since(stats.reset_at()).as_secs_f64().max(1.0)).into(),
                 "queries/second",
             ),
             field("Successfully Delivered Messages", "Deliveries", "DeliveredMessages", totals.delivered.into(), ""),
@@ -119,7 +119,10 @@ fn text_line(label: &str, value: &Data, unit: &str) -> String {
 }
 
 async fn summary(context: &mut Context, words: Words) -> Outcome {
-    none(&words)?;
+    // The queues of the mobile protocols are queues as all others here: the numbers are in it already.
+    if words != ["with-mobile"] {
+        none(&words)?;
+    }
     let mut doc = Summary::of(&context.services).doc();
     if context.debugging {
         let (lost, generation) = (metrics::LOG_LINES_LOST.value(), metrics::CONFIG_GENERATION.value());
@@ -134,6 +137,7 @@ async fn summary(context: &mut Context, words: Words) -> Outcome {
 async fn reset(context: &mut Context, words: Words) -> Outcome {
     none(&words)?;
     context.services.log.stats().reset(context.services.clock.now());
+    context.services.server.reset_dns_stats();
     Ok(Doc::say("statistics cleared."))
 }
 

@@ -23,7 +23,7 @@ pub fn id(number: u64) -> Id {
 pub struct FakeQueues {
     pub messages: Mutex<Vec<(MessageRow, String)>>,
     pub failures: Mutex<Vec<(Id, Failure)>>,
-    pub suspended: Mutex<Vec<Selection>>,
+    pub suspended: Mutex<Vec<Suspension>>,
 }
 
 impl FakeQueues {
@@ -136,39 +136,39 @@ impl Queues for FakeQueues {
         })
     }
 
-    fn fail<'a>(&'a self, selection: &'a Selection, failure: &'a Failure) -> Later<'a, u64> {
+    fn fail<'a>(&'a self, selection: &'a Selection, failure: &'a Failure) -> Later<'a, Done> {
         let ids: Vec<Id> = self.chosen(selection).iter().map(|row| row.id).collect();
         Box::pin(async move {
             self.failures.lock().unwrap().extend(ids.iter().map(|id| (*id, failure.clone())));
             self.remove(&ids);
-            ids.len() as u64
+            Done::from(ids.len() as u64)
         })
     }
 
-    fn flush<'a>(&'a self, selection: &'a Selection) -> Later<'a, u64> {
+    fn flush<'a>(&'a self, selection: &'a Selection) -> Later<'a, Done> {
         let delayed: Vec<Id> = self.chosen(selection).iter().filter(|row| !row.active).map(|row| row.id).collect();
         for id in &delayed {
             self.retry(*id).unwrap();
         }
-        Box::pin(async move { delayed.len() as u64 })
+        Box::pin(async move { Done::from(delayed.len() as u64) })
     }
 
-    fn delay<'a>(&'a self, selection: &'a Selection, _: Duration) -> Later<'a, u64> {
+    fn delay<'a>(&'a self, selection: &'a Selection, _: Duration) -> Later<'a, Done> {
         let active = self.chosen(selection).iter().filter(|row| row.active).count() as u64;
-        Box::pin(async move { active })
+        Box::pin(async move { Done::from(active) })
     }
 
-    fn reroute<'a>(&'a self, selection: &'a Selection, domain: &'a str) -> Later<'a, u64> {
+    fn reroute<'a>(&'a self, selection: &'a Selection, domain: &'a str) -> Later<'a, Done> {
         let ids: Vec<Id> = self.chosen(selection).iter().map(|row| row.id).collect();
         for (row, _) in self.messages.lock().unwrap().iter_mut().filter(|(row, _)| ids.contains(&row.id)) {
             row.domain = domain.to_owned();
         }
-        Box::pin(async move { ids.len() as u64 })
+        Box::pin(async move { Done::from(ids.len() as u64) })
     }
 
-    fn rebind<'a>(&'a self, selection: &'a Selection) -> Later<'a, u64> {
+    fn rebind<'a>(&'a self, selection: &'a Selection) -> Later<'a, Done> {
         let count = self.chosen(selection).len() as u64;
-        Box::pin(async move { count })
+        Box::pin(async move { Done::from(count) })
     }
 
     fn find<'a>(&'a self, find: &'a Find) -> Later<'a, Vec<MessageRow>> {
@@ -182,20 +182,21 @@ impl Queues for FakeQueues {
         Err(MessageError::InDelivery(id))
     }
 
-    fn suspend(&self, selection: &Selection, _: Option<Time>, _: &str) -> Result<(), String> {
-        self.suspended.lock().unwrap().push(selection.clone());
-        Ok(())
+    fn suspend<'a>(&'a self, suspension: &'a Suspension) -> Later<'a, Result<(), String>> {
+        self.suspended.lock().unwrap().push(suspension.clone());
+        Box::pin(async { Ok(()) })
     }
 
-    fn resume(&self, selection: &Selection) -> bool {
+    fn resume<'a>(&'a self, selection: &'a Selection) -> Later<'a, Result<bool, String>> {
         let mut suspended = self.suspended.lock().unwrap();
         let before = suspended.len();
-        suspended.retain(|one| one != selection);
-        suspended.len() < before
+        suspended.retain(|one| one.selection != *selection);
+        let was_there = suspended.len() < before;
+        Box::pin(async move { Ok(was_there) })
     }
 
-    fn suspensions(&self) -> Vec<String> {
-        self.suspended.lock().unwrap().iter().map(|one| format!("{one:?}")).collect()
+    fn suspensions(&self) -> Vec<Suspension> {
+        self.suspended.lock().unwrap().clone()
     }
 }
 
@@ -206,14 +207,18 @@ pub struct FakeApply {
 }
 
 impl Apply for FakeApply {
-    fn apply<'a>(&'a self, config: &'a Arc<Config>, pending: Option<&'a Pending>) -> Later<'a, Result<(), String>> {
+    fn apply<'a>(
+        &'a self,
+        config: &'a Arc<Config>,
+        pending: Option<&'a Pending>,
+    ) -> Later<'a, Result<Vec<String>, String>> {
         Box::pin(async move {
             assert!(pending.is_some(), "nothing ever needs to be put back here");
             if config.global().get(&ph_config::options::HOSTNAME).as_ref() == "refuse.example" {
                 return Err("the sockets cannot be opened".to_owned());
             }
             self.applied.lock().unwrap().push(config.generation());
-            Ok(())
+            Ok(Vec::new())
         })
     }
 }
@@ -232,6 +237,7 @@ pub fn configuration(apply: Arc<FakeApply>) -> Configuration {
 pub struct FakeServer {
     pub stopped: AtomicBool,
     pub ready: AtomicBool,
+    pub renewed: AtomicBool,
     pub counters: Mutex<BTreeMap<String, i64>>,
 }
 
@@ -389,6 +395,18 @@ impl Server for FakeServer {
 
     fn resident_messages(&self) -> u64 {
         0
+    }
+
+    fn tls_contexts(&self) -> Vec<TlsContext> {
+        vec![TlsContext { age_s: 7, certificate: "/etc/mx.pem".into(), works: true, ..TlsContext::default() }]
+    }
+
+    /// The first time all is well.
+    fn renew_tls(&self) -> Vec<String> {
+        match self.renewed.swap(true, SeqCst) {
+            false => Vec::new(),
+            true => vec!["/etc/x.key: Permission denied".into()],
+        }
     }
 
     fn extensions(&self) -> Vec<Extension> {

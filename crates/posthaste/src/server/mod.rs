@@ -5,6 +5,7 @@
 
 mod adapters;
 mod control;
+mod disk;
 mod gauges;
 mod hooks;
 pub mod logs;
@@ -12,6 +13,7 @@ mod memory;
 mod pidfile;
 mod signals;
 mod view;
+mod warn;
 
 use crate::cli::{RunArgs, Service};
 use crate::{check, privileges};
@@ -20,7 +22,7 @@ use anyhow::{Context, Result};
 use arc_swap::ArcSwap;
 use control::ControlListeners;
 use parking_lot::Mutex;
-use ph_admin::{Configuration, ControlServer, QueueAdapter};
+use ph_admin::{Configuration, ControlServer, QueueAdapter, Suspensions};
 use ph_config::{Config, ConfigEditor, Pending, options as opt};
 use ph_delivery::{Delivery, DeliveryHandle, DeliveryServices};
 use ph_dns::Resolver;
@@ -29,7 +31,7 @@ use ph_message::IdSource;
 use ph_policy::Policy;
 use ph_queue::{Queue, Taken};
 use ph_reception::{Generation, Listeners, Parts, Reception, Sessions};
-use ph_spool::{OpenReport, Spool, SpoolOptions};
+use ph_spool::Spool;
 use pidfile::PidFile;
 use signals::{Asked, Signals};
 use std::path::{Path, PathBuf};
@@ -191,7 +193,7 @@ impl ph_admin::Apply for Applier {
         &'a self,
         config: &'a Arc<Config>,
         pending: Option<&'a Pending>,
-    ) -> ph_admin::Later<'a, Result<(), String>> {
+    ) -> ph_admin::Later<'a, Result<Vec<String>, String>> {
         Box::pin(async move {
             let core = self.0.upgrade().ok_or("the server is ending")?;
             // Scripts are read again by a reload only; an online change leaves them as they run.
@@ -215,13 +217,15 @@ impl Core {
         let bound_control = control::bind(&config, &ControlListeners::default())?;
         let clock = Clock::system();
         let log_settings = logs::settings(&config, &clock, args.debug);
-        make_folders(&log_settings, &identity)?;
+        disk::make_folders(&log_settings, &identity)?;
         let pidfile = pidfile_path.as_deref().map(PidFile::write).transpose()?;
         let spool_dir = PathBuf::from(&*config.global().get(&opt::SPOOLBASE));
         std::fs::create_dir_all(&spool_dir).with_context(|| format!("cannot make {}", spool_dir.display()))?;
         // A site's spool is often a link to where the room is.
         privileges::own(&identity, &spool_dir.canonicalize()?)?;
-        give_files(&config, pidfile_path.as_deref(), &identity)?;
+        disk::give_files(&config, pidfile_path.as_deref(), &identity)?;
+        // Keys are often root's alone.
+        ph_smtp::tls::keep_files(warn::tls_files(&config));
         privileges::drop_to(&identity)?;
         // Opened by the user who must be able to open them again after they were rotated. Root would follow whatever link
         // lies there.
@@ -232,14 +236,19 @@ impl Core {
         if identity == privileges::Identity::StayRootOnLoopback {
             eprintln!("posthaste: running as root, which only loopback listeners allow: add a user 'posthaste'");
         }
-        for warning in config.relay_warnings() {
-            log.panic(Level::Warning, Subsystem::Generic, &warning.to_string());
+        for warning in warn::of_relays(&log, None, &config) {
+            eprintln!("{warning}");
         }
 
         let shared_config = Arc::new(ArcSwap::from(config.clone()));
         let queue = Queue::new(shared_config.clone(), clock.clone());
-        let (spool, report) = open_spool(&config, spool_dir, &queue).await?;
-        report_recovery(&log, &report);
+        let suspensions = Suspensions::within(&spool_dir);
+        // Before the mail: nothing that somebody has stopped may leave. A file that says who knows what is no reason to.
+        suspensions
+            .restore(&queue, clock.now())
+            .context("suspensions: mend the file, or remove it to start without")?;
+        let (spool, report) = disk::open_spool(&config, spool_dir, &queue).await?;
+        disk::report_recovery(&log, &report);
         let ids = Arc::new(IdSource::new(std::process::id(), spool.id_floor()));
         let sessions = Arc::<Sessions>::default();
         let cell = ReceptionCell::default();
@@ -280,7 +289,8 @@ impl Core {
             stop,
             _pidfile: pidfile,
         });
-        core.open_console(bound_control);
+        core.open_console(bound_control, suspensions);
+        core.warn_of_tls(core.reception.prepare_tls());
         core.warn_of_shadowed_commands();
         announce(&bound);
         core.listeners.lock().start(&core.reception, bound);
@@ -292,12 +302,13 @@ impl Core {
     }
 
     /// The control channel answers from here on.
-    fn open_console(self: &Arc<Self>, bound: Vec<control::Bound>) {
+    fn open_console(self: &Arc<Self>, bound: Vec<control::Bound>, suspensions: Suspensions) {
         let weak = Arc::downgrade(self);
         let editor = ConfigEditor::new(self.config.load_full(), self.path.as_deref());
         let configuration = Arc::new(Configuration::new(editor, Arc::new(Applier(weak.clone()))));
         let worker = Arc::new(view::Worker(weak.clone()));
-        let queues = QueueAdapter::new(self.queue.clone(), self.spool.clone(), worker, self.clock.clone());
+        let queues = QueueAdapter::new(self.queue.clone(), self.spool.clone(), worker, self.clock.clone())
+            .with_suspensions(suspensions);
         let services = Arc::new(ph_admin::Services {
             log: self.log.clone(),
             clock: self.clock.clone(),
@@ -351,11 +362,7 @@ impl Core {
                 let hwm = u64::try_from(core.config.load().global().get(&opt::MEMORY_HWM)).unwrap_or(100);
                 let limit = available.map(|bytes| bytes / 100 * hwm);
                 core.reception.set_overloaded(limit.is_some_and(|limit| memory::resident_bytes() > limit));
-                for message in core.reception.take_tls_messages() {
-                    // Warnings are not written by default; a listener without its TLS must be seen.
-                    let level = if message.starts_with("TLS is not offered") { Level::Error } else { Level::Warning };
-                    core.log.panic(level, Subsystem::Ssl, &message);
-                }
+                core.warn_of_tls(core.reception.take_tls_messages());
                 core.report_orphans();
                 gauges.set(&core);
                 let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
@@ -411,8 +418,8 @@ impl Core {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     }
 
-    /// Makes a configuration the one in force.
-    async fn take_up(&self, config: Arc<Config>, scripts_too: bool) -> Result<(), String> {
+    /// Makes a configuration the one in force; returns what the operator should know of it.
+    async fn take_up(&self, config: Arc<Config>, scripts_too: bool) -> Result<Vec<String>, String> {
         let present = self.reception.generation.load_full();
         let policy = if scripts_too {
             let problems = check::policies(&config);
@@ -451,8 +458,10 @@ impl Core {
                 control_listeners.start(bound_control, control, services);
             }
         }
-        self.committed(&present.policy).await;
-        Ok(())
+        let mut notes = warn::of_relays(&self.log, Some(&present.config), &config);
+        notes.extend(self.warn_of_tls(self.reception.prepare_tls()));
+        notes.extend(self.committed(&present.policy).await);
+        Ok(notes)
     }
 
     /// Chooses the binding of a queued message again: the console's `rebind`.
@@ -511,71 +520,6 @@ impl Core {
         let spool = self.spool.clone();
         let _ = tokio::task::spawn_blocking(move || spool.close()).await;
         self.log.flush();
-    }
-}
-
-/// The folders of the log files, given to the user who will write there.
-fn make_folders(settings: &ph_eventlog::LogSettings, identity: &privileges::Identity) -> Result<()> {
-    for logger in &settings.ec_loggers {
-        for target in [&logger.mainlog, &logger.rejectlog, &logger.paniclog, &logger.acctlog].into_iter().flatten() {
-            let Some(folder) = target.file().ok().and_then(|path| path.parent().map(Path::to_owned)) else { continue };
-            if !folder.exists() {
-                std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-                privileges::own(identity, &folder)?;
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The sockets and the pid file that root has made are the user's from now on, who removes them at the end.
-fn give_files(config: &Config, pidfile: Option<&Path>, identity: &privileges::Identity) -> Result<()> {
-    let listens = config.listeners().iter().flat_map(|listener| &listener.listens);
-    let sockets = listens.filter_map(|listen| match &listen.address {
-        ph_config::ListenAddr::Unix(path) if listen.enabled => Some(path.as_path()),
-        _ => None,
-    });
-    for path in sockets.chain(pidfile).filter(|path| path.exists()) {
-        privileges::own(identity, path)?;
-    }
-    Ok(())
-}
-
-/// Opens the spool and queues what is in it.
-async fn open_spool(config: &Config, dir: PathBuf, queue: &Queue) -> Result<(Spool, OpenReport)> {
-    let global = config.global();
-    let options = SpoolOptions {
-        mode: global.get(&opt::SPOOL_MODE),
-        // The option's bounds keep it within 32 bits; the log is written in blocks of 4096 octets.
-        segment_bytes: u32::try_from(global.get(&opt::SPOOL_SEGMENT_SIZE)).unwrap_or(64 << 20) & !0xfff,
-        compact_after: Duration::from_secs(global.get(&opt::SPOOL_COMPACT_AFTER)),
-        // A third less latency until the first segment is full, for a start that is slower once.
-        prewrite: true,
-        // A tenth of a second of mail at full speed: what stays longer is read back from the page cache, and a small cache
-        // stays in the processor's.
-        cache_bytes: 16 << 20,
-        ..SpoolOptions::new(dir)
-    };
-    let queue = queue.clone();
-    let open = move || Spool::open(options, &mut |found| _ = queue.recover(found.key, found.summary));
-    tokio::task::spawn_blocking(open).await.context("the spool's recovery broke")?.map_err(Into::into)
-}
-
-/// What the last end of the process left. A torn tail was never acknowledged; damage is for a person to look at.
-fn report_recovery(log: &EventLog, report: &OpenReport) {
-    let text = format!(
-        "spool: {} messages in {} segments, {} octets after the last valid record cut off",
-        report.messages, report.segments, report.torn_bytes
-    );
-    log.panic(Level::Notice, Subsystem::Generic, &text);
-    for damage in &report.damage {
-        let copy = damage
-            .quarantined
-            .as_ref()
-            .map_or("no copy could be made".into(), |copy| format!("a copy is in {}", copy.display()));
-        let (file, what) = (damage.file.display(), &damage.what);
-        let text = format!("spool: {file} at offset {}, {} octets: {what}; {copy}", damage.offset, damage.len);
-        log.panic(Level::Error, Subsystem::Generic, &text);
     }
 }
 
