@@ -82,10 +82,14 @@ pub enum QueueError {
 pub struct Hold {
     /// Which queues.
     pub scope: Scope,
+    /// Since when.
+    pub since: Time,
     /// Until when; `Time::MAX`: until it is lifted.
     pub until: Time,
     /// Why, for the console.
     pub note: Box<str>,
+    /// The user of the console who set it; empty: the server itself or a policy.
+    pub by: Box<str>,
 }
 
 /// A suspension that holds for a queue.
@@ -129,8 +133,16 @@ impl Queue {
     /// No connection and no message is given to these queues until `until` (or until it is lifted), from now on;
     /// attempts under way finish. A suspension of the same scope is replaced.
     pub fn suspend(&self, scope: Scope, until: Option<Time>, note: &str) -> Result<(), QueueError> {
-        let note = note[..note.floor_char_boundary(NOTE_MAX)].into();
-        let hold = Arc::new(Hold { scope, until: until.unwrap_or(Time::MAX), note });
+        let since = self.0.clock.now();
+        self.hold(Hold { scope, since, until: until.unwrap_or(Time::MAX), note: note.into(), by: "".into() })
+    }
+
+    /// As `suspend`, with all that is known of it: a user's suspension, or one of before a restart.
+    pub fn hold(&self, mut hold: Hold) -> Result<(), QueueError> {
+        if hold.note.len() > NOTE_MAX {
+            hold.note = hold.note[..hold.note.floor_char_boundary(NOTE_MAX)].into();
+        }
+        let hold = Arc::new(hold);
         self.with(|state, now| {
             state.holds.retain(|other| other.until > now && other.scope != hold.scope);
             if state.holds.len() >= HOLDS_MAX {
