@@ -269,6 +269,16 @@ impl Config {
         &self.listeners
     }
 
+    /// Whether some `peer` of an address to listen on, or of its listener, sets a switch to true.
+    pub fn some_peer_sets(&self, listener: usize, listen: usize, option: &'static options::Opt<bool>) -> bool {
+        let Some(listener) = self.listeners.get(listener) else { return false };
+        let containers = listener.listens.get(listen).map(|listen| listen.node).into_iter().chain([listener.node]);
+        containers.flat_map(|container| self.index.all_peers(container)).any(|peer| {
+            let setting = self.tree.node(peer).setting(&option.decl);
+            setting.is_some_and(|setting| setting.value == Value::Bool(true))
+        })
+    }
+
     /// The options of one address to listen on, as far as they do not depend on the client.
     pub fn listen_scope(&self, listener: usize, listen: usize) -> Scope<'_> {
         match self.listeners.get(listener).and_then(|l| l.listens.get(listen)) {

@@ -328,6 +328,11 @@ impl Index {
         }
     }
 
+    /// The peers of a listener or listen, whoever comes.
+    pub(crate) fn all_peers(&self, container: NodeId) -> impl Iterator<Item = NodeId> {
+        self.peers.get(&container).into_iter().flatten().map(|(_, id)| *id)
+    }
+
     pub(crate) fn pathway(&self, name: &str) -> Option<Pathway> {
         self.pathways.get(name).copied()
     }

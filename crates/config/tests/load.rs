@@ -207,6 +207,16 @@ fn receiving_goes_from_the_nearest_peer_outwards() {
 }
 
 #[test]
+fn a_switch_of_some_peer_is_seen_by_the_listen_that_it_is_about() {
+    let sets = |text: &str, listen| parse(text).some_peer_sets(0, listen, &opt::PROXY_PROTOCOL);
+    let of_listens = "esmtp_listener { listen \":25\" { peer 10.0.0.0/8 { proxy_protocol = true } } \
+                      listen \":26\" { peer 10.0.0.0/8 { proxy_protocol = false idle_time = 1 } } }";
+    assert_eq!([sets(of_listens, 0), sets(of_listens, 1), sets(of_listens, 9)], [true, false, false]);
+    let of_listener = "esmtp_listener { peer 192.0.2.1 { proxy_protocol = true } listen \":25\" {} listen \":26\" {} }";
+    assert_eq!([sets(of_listener, 0), sets(of_listener, 1)], [true, true]);
+}
+
+#[test]
 fn lexical_torture() {
     let config = load("torture.conf");
     let global = config.global();

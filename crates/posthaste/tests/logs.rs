@@ -123,6 +123,7 @@ fn every_log_of_a_scenario_field_by_field() {
     let (transient, permanent) = (&records(&log, "T")[0], &records(&log, "P")[0]);
     assert_eq!(transient[1], by_recipient["later"][1]);
     assert_eq!(transient[9..11], ["5", "0"]);
+    assert_eq!((&*transient[6], &*permanent[6]), ("0", "0"), "nothing was sent to those who were refused before DATA");
     assert_eq!(transient[13], "451-4.7.1 come back 451 4.7.1 later", "each line keeps its code");
     assert_eq!(permanent[1], by_recipient["never"][1]);
     assert_eq!(permanent[13], "550 5.1.1 no such user @here", "the last field is as it came");

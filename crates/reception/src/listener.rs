@@ -270,6 +270,10 @@ fn begin(rx: &Arc<Reception>, bound: &Bound, stream: Stream, peer: Peer) {
     let Some(scope) = rx.scopes.get(&generation, bound.place, peer.remote.ip()) else {
         return; // the listen is gone: a reload is closing this socket
     };
+    if scope.for_proxies_only {
+        let text = format!("{} is none of the proxies of {}: closed", peer.remote, bound.name);
+        return rx.log.panic(Level::Info, Subsystem::Net, &text);
+    }
     stream.tune(&scope.socket);
     let now = rx.clock.now();
     let line = SessionLine {
@@ -320,4 +324,29 @@ fn log_refusal(rx: &Reception, peer: &Peer, scope: Option<&SessionScope>) {
         text: CONCURRENCY_LIMIT,
         ..Rejection::NONE
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn sockets_are_set_up_as_the_scope_says() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let Ok((Stream::Tcp(stream), peer)) = accept(&Socket::Tcp(listener)).await else { panic!("no client") };
+        assert_eq!(peer.name, PeerName::Unsaid);
+        let stream = Stream::Tcp(stream);
+        let sizes = |stream: &Stream| {
+            let Stream::Tcp(stream) = stream else { panic!("a TCP stream") };
+            let socket = socket2::SockRef::from(stream);
+            (stream.nodelay().unwrap(), socket.recv_buffer_size().unwrap(), socket.send_buffer_size().unwrap())
+        };
+        let before = sizes(&stream);
+        stream.tune(&SocketOptions { nodelay: true, recv_buffer: 0, send_buffer: 0 });
+        assert_eq!(sizes(&stream), (true, before.1, before.2), "0 leaves it to the system");
+        // The system doubles what is asked for.
+        stream.tune(&SocketOptions { nodelay: false, recv_buffer: 8192, send_buffer: 16384 });
+        assert_eq!(sizes(&stream), (false, 16384, 32768));
+    }
 }

@@ -117,6 +117,8 @@ pub struct SessionScope {
     /// `XSETCONTEXT` may set what the engine itself trusts: a `peer` stanza enabled it for this client.
     pub trusts_client_context: bool,
     pub socket: SocketOptions,
+    /// Only proxies are served here, and this client is none of them.
+    pub for_proxies_only: bool,
     /// Seconds to wait for a PROXY header, where the option is on.
     pub proxy_protocol: Option<u64>,
     pub implicit_tls: Option<Arc<rustls::ServerConfig>>,
@@ -196,6 +198,8 @@ impl SessionScope {
             always_deny: scope.get(&opt::ALWAYS_DENY),
             trusts_client_context: set_in_peer(&scope, &opt::SMTP_EXTENSIONS),
             socket: socket(&scope),
+            for_proxies_only: scope.find(&opt::PROXY_PROTOCOL).is_none()
+                && config.some_peer_sets(place.listener, place.listen, &opt::PROXY_PROTOCOL),
             proxy_protocol: scope.get(&opt::PROXY_PROTOCOL).then(|| scope.get(&opt::PROXY_PROTOCOL_TIMEOUT)),
         }
     }

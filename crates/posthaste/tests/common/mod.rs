@@ -303,14 +303,19 @@ impl Client {
 
     /// Connects from a given address (any of 127.0.0.0/8 will do) and reads the greeting.
     pub fn connect_from(from: &str, to: SocketAddr) -> (Client, String) {
+        let mut client = Client::silent_from(from, to);
+        let greeting = client.reply();
+        (client, greeting)
+    }
+
+    /// Connects from a given address and reads nothing yet.
+    pub fn silent_from(from: &str, to: SocketAddr) -> Client {
         let socket =
             socket2::Socket::new(socket2::Domain::for_address(to), socket2::Type::STREAM, None).expect("a socket");
         let from: IpAddr = from.parse().expect("an address");
         socket.bind(&SocketAddr::new(from, 0).into()).expect("the address is ours");
         socket.connect(&to.into()).expect("the server accepts");
-        let mut client = Client::of(socket.into());
-        let greeting = client.reply();
-        (client, greeting)
+        Client::of(socket.into())
     }
 
     /// Connects, reads the greeting, says EHLO.
@@ -336,6 +341,13 @@ impl Client {
         let name = ServerName::try_from("mx.test").expect("a name");
         let connection = rustls::ClientConnection::new(client_tls(), name).expect("a TLS client");
         *self.stream.get_mut() = Wire::Tls(Box::new(rustls::StreamOwned::new(connection, stream)));
+    }
+
+    /// The certificate that the server showed.
+    pub fn server_certificate(&self) -> CertificateDer<'static> {
+        let Wire::Tls(stream) = self.stream.get_ref() else { panic!("TLS is not on") };
+        let chain = stream.conn.peer_certificates().expect("the server showed one");
+        chain[0].clone().into_owned()
     }
 
     /// Our end of the connection.
