@@ -54,8 +54,9 @@ mod flag {
     pub const ENVID: u64 = 1 << 10;
     pub const SMTPUTF8: u64 = 1 << 11;
     pub const EIGHT_BIT: u64 = 1 << 12;
+    pub const URGENT: u64 = 1 << 13;
     /// Every bit above; a word with others is not ours.
-    pub const ALL: u64 = (1 << 13) - 1;
+    pub const ALL: u64 = (1 << 14) - 1;
 }
 
 impl Envelope {
@@ -115,6 +116,7 @@ impl Envelope {
             },
             smtputf8: has(flag::SMTPUTF8),
             eight_bit: has(flag::EIGHT_BIT),
+            urgent: has(flag::URGENT),
             conn_context: Arc::new(input.context()?),
             mess_context: Arc::new(input.context()?),
             size: input.varint()?,
@@ -142,6 +144,7 @@ impl Envelope {
         set(self.dsn.envid.is_some(), flag::ENVID);
         set(self.smtputf8, flag::SMTPUTF8);
         set(self.eight_bit, flag::EIGHT_BIT);
+        set(self.urgent, flag::URGENT);
         flags
     }
 }
@@ -175,7 +178,7 @@ impl Summary {
     /// Appends the binary form to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.push(VERSION);
-        out.push(u8::from(self.null_sender));
+        out.push(u8::from(self.null_sender) | u8::from(self.urgent) << 1);
         put_ids(out, &[self.id, self.batch_id]);
         put_time(out, self.created);
         put_time(out, self.next_attempt);
@@ -192,11 +195,10 @@ impl Summary {
     /// Reads what `encode` wrote; the whole of `bytes` must be one summary.
     pub fn decode(bytes: &[u8]) -> Result<Summary, DecodeError> {
         let mut input = Input::versioned(bytes)?;
-        let null_sender = match input.octet()? {
-            0 => false,
-            1 => true,
-            _ => return Err(DecodeError::Value("null sender")),
-        };
+        let flags = input.octet()?;
+        if flags > 3 {
+            return Err(DecodeError::Value("flags of a summary"));
+        }
         let summary = Summary {
             id: input.id()?,
             batch_id: input.id()?,
@@ -210,7 +212,8 @@ impl Summary {
             domain: input.text()?,
             sender_hash: u32::from_le_bytes(input.array()?),
             recipient_hash: u32::from_le_bytes(input.array()?),
-            null_sender,
+            null_sender: flags & 1 != 0,
+            urgent: flags & 2 != 0,
         };
         input.end()?;
         Ok(summary)
@@ -469,6 +472,7 @@ mod tests {
                 dsn,
                 smtputf8: n.6,
                 eight_bit: n.7,
+                urgent: n.4 % 2 == 1,
                 size: n.4,
                 generation: n.5,
             },
@@ -539,7 +543,7 @@ mod tests {
         assert_eq!(Envelope::decode(&[]), Err(DecodeError::Truncated));
         assert_eq!(Envelope::decode(&[9, 0]), Err(DecodeError::Version(9)));
         assert_eq!(Envelope::decode(&[1, 0x80, 0x80, 0x01]), Err(DecodeError::Value("flags")));
-        assert_eq!(Summary::decode(&[1, 2]), Err(DecodeError::Value("null sender")));
+        assert_eq!(Summary::decode(&[1, 4]), Err(DecodeError::Value("flags of a summary")));
         let eleven = [&[1][..], &[0xff; 9], &[0x02]].concat();
         assert_eq!(DeliveryState::decode(&eleven), Err(DecodeError::Value("varint")));
         let more_than_u32 = [1, 0xff, 0xff, 0xff, 0xff, 0x1f];

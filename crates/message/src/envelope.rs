@@ -104,6 +104,8 @@ pub struct Envelope {
     pub smtputf8: bool,
     /// `BODY=8BITMIME` was given, or the content has octets above 127.
     pub eight_bit: bool,
+    /// `msg.priority` is 1: first out of its queue.
+    pub urgent: bool,
     /// Octets of the content (header block and body) as spooled.
     pub size: u64,
     /// How many times policies made mail out of mail to get here; bounded, so that no policy mails itself for ever.
@@ -145,6 +147,8 @@ pub struct Summary {
     pub recipient_hash: u32,
     /// The null sender: no DSN, and counted apart.
     pub null_sender: bool,
+    /// Before all that is not.
+    pub urgent: bool,
 }
 
 impl Envelope {
@@ -168,6 +172,7 @@ impl Envelope {
             sender_hash: address_hash(&self.sender),
             recipient_hash: address_hash(&self.recipient),
             null_sender: self.sender.is_null(),
+            urgent: self.urgent,
         }
     }
 }

@@ -48,6 +48,8 @@ pub(crate) struct Slot {
     pub attempts: u16,
     pub place: Place,
     pub null_sender: bool,
+    /// Goes before mail that is not.
+    pub urgent: bool,
     /// Came in together with others of its batch.
     pub batched: bool,
 }
@@ -66,6 +68,7 @@ const VACANT: Slot = Slot {
     attempts: 0,
     place: Place::Vacant,
     null_sender: false,
+    urgent: false,
     batched: false,
 };
 

@@ -71,8 +71,8 @@ impl State {
         }
     }
 
-    /// Goes on looking through suspended queues for expired mail. The active list is turned once around, the delayed
-    /// tree walked by position, so both may change between two calls.
+    /// Goes on looking through suspended queues for expired mail. The active list is turned once around (its urgent part and the
+    /// rest, each for itself), the delayed tree walked by position, so both may change between two calls.
     fn sweep(&mut self, max: usize, now: Time, found: &mut Vec<Final>) {
         let mut looked = 0;
         while found.len() < max
@@ -94,15 +94,20 @@ impl State {
             }
             let rules = self.queue(no).limits.retry;
             let text = if rules.never_attempt_expired { retry::EXPIRED } else { retry::EXCEEDED_TIME };
-            let Some((active_left, position)) = self.queue(no).sweep.as_ref().map(|s| (s.active_left, s.position))
+            let Some((urgent_left, active_left, position)) =
+                self.queue(no).sweep.as_ref().map(|s| (s.urgent_left, s.active_left, s.position))
             else {
                 self.scheduler.sweeping.pop_front();
                 continue;
             };
-            if active_left > 0 && self.queue(no).active.len() > 0 {
-                let head = self.queue(no).active.head();
+            let active = &self.queue(no).active;
+            let rest = active.head_of_rest(&self.slots);
+            let is_urgent = urgent_left > 0 && active.urgent_len() > 0;
+            if is_urgent || active_left > 0 && rest != NIL {
+                let head = if is_urgent { active.head() } else { rest };
                 if let Some(sweep) = self.queue_mut(no).sweep.as_mut() {
-                    sweep.active_left -= 1;
+                    let left = if is_urgent { &mut sweep.urgent_left } else { &mut sweep.active_left };
+                    *left -= 1;
                 }
                 self.lift(head);
                 if rules.expired(self.slots[head].created, now) {

@@ -1,22 +1,25 @@
 //! The two orders a queue keeps its messages in, both made of the two links of the slots and of nothing else.
 //!
-//! `List`: the active mail, a doubly linked list in order of arrival; every step is O(1). `Tree`: the delayed mail, a
+//! `List`: the active mail, a doubly linked list in order of arrival, urgent mail before all other; every step is O(1). `Tree`: the delayed mail, a
 //! treap ordered by (due time, slot number); insertion, removal and "the next behind this one" are O(log n). The shape of
 //! a treap follows from its priorities, here a mixed slot number: no order of due times makes it deep. Neither allocates.
 
 use crate::entry::{NIL, Slots};
 use ph_message::Time;
 
-/// A doubly linked list through `prev` and `next`.
+/// A doubly linked list through `prev` and `next`: urgent mail first, then the rest.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct List {
     head: u32,
     tail: u32,
     len: u32,
+    /// The last one that is urgent.
+    urgent_tail: u32,
+    urgent_len: u32,
 }
 
 impl List {
-    pub const EMPTY: List = List { head: NIL, tail: NIL, len: 0 };
+    pub const EMPTY: List = List { head: NIL, tail: NIL, len: 0, urgent_tail: NIL, urgent_len: 0 };
 
     pub fn len(&self) -> u32 {
         self.len
@@ -26,30 +29,52 @@ impl List {
         self.head
     }
 
-    pub fn tail(&self) -> u32 {
-        self.tail
+    /// How many are urgent.
+    pub fn urgent_len(&self) -> u32 {
+        self.urgent_len
     }
 
+    /// The first one that is not urgent.
+    pub fn head_of_rest(&self, slots: &Slots) -> u32 {
+        if self.urgent_tail == NIL { self.head } else { slots[self.urgent_tail].next }
+    }
+
+    /// Behind which one a message will come that is put at the back.
+    pub fn back(&self, urgent: bool) -> u32 {
+        if urgent { self.urgent_tail } else { self.tail }
+    }
+
+    /// Behind all others that are as urgent.
     pub fn push_back(&mut self, slots: &mut Slots, no: u32) {
-        slots[no].prev = self.tail;
-        slots[no].next = NIL;
-        match self.tail {
-            NIL => self.head = no,
-            tail => slots[tail].next = no,
-        }
-        self.tail = no;
-        self.len += 1;
+        let behind = self.back(slots[no].urgent);
+        self.insert(slots, behind, no);
     }
 
+    /// Before all others that are as urgent.
     pub fn push_front(&mut self, slots: &mut Slots, no: u32) {
-        slots[no].prev = NIL;
-        slots[no].next = self.head;
-        match self.head {
-            NIL => self.tail = no,
-            head => slots[head].prev = no,
+        let behind = if slots[no].urgent { NIL } else { self.urgent_tail };
+        self.insert(slots, behind, no);
+    }
+
+    /// Puts a message behind another one, or to the head.
+    fn insert(&mut self, slots: &mut Slots, behind: u32, no: u32) {
+        let next = if behind == NIL { self.head } else { slots[behind].next };
+        (slots[no].prev, slots[no].next) = (behind, next);
+        match behind {
+            NIL => self.head = no,
+            behind => slots[behind].next = no,
         }
-        self.head = no;
+        match next {
+            NIL => self.tail = no,
+            next => slots[next].prev = no,
+        }
         self.len += 1;
+        if slots[no].urgent {
+            self.urgent_len += 1;
+            if behind == self.urgent_tail {
+                self.urgent_tail = no;
+            }
+        }
     }
 
     /// Takes a message out that is in this list.
@@ -64,6 +89,12 @@ impl List {
             next => slots[next].prev = prev,
         }
         self.len -= 1;
+        if slots[no].urgent {
+            self.urgent_len -= 1;
+            if no == self.urgent_tail {
+                self.urgent_tail = prev;
+            }
+        }
     }
 }
 
@@ -256,7 +287,7 @@ fn priority(no: u32) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::entry::slot_for_test;
+    use crate::entry::{Slot, slot_for_test};
     use proptest::prelude::*;
 
     fn depth(slots: &Slots, root: u32) -> usize {
@@ -319,34 +350,48 @@ mod tests {
         }
 
         #[test]
-        fn a_list_is_a_deque(ops in prop::collection::vec((0..4_u8, any::<u16>()), 1..400)) {
+        fn a_list_is_two_deques_the_urgent_one_first(
+            ops in prop::collection::vec((0..4_u8, any::<bool>(), any::<u16>()), 1..400)
+        ) {
             let (mut slots, mut list) = (Slots::default(), List::EMPTY);
-            let mut model: Vec<u32> = Vec::new();
-            for (op, pick) in ops {
+            let mut model: [Vec<u32>; 2] = Default::default();
+            for (op, urgent, pick) in ops {
+                let last = if urgent { model[0].last() } else { model[1].last().or(model[0].last()) };
+                prop_assert_eq!(list.back(urgent), last.copied().unwrap_or(NIL));
+                let part = &mut model[usize::from(!urgent)];
                 match op {
-                    0 if !model.is_empty() => {
-                        let no = model.remove(usize::from(pick) % model.len());
+                    0 if !part.is_empty() => {
+                        let no = part.remove(usize::from(pick) % part.len());
                         list.remove(&mut slots, no);
                         slots.remove(no);
                     }
                     1 => {
-                        let no = slots.insert(slot_for_test(Time::ZERO), 0, 0).unwrap();
+                        let no = slots.insert(Slot { urgent, ..slot_for_test(Time::ZERO) }, 0, 0).unwrap();
                         list.push_front(&mut slots, no);
-                        model.insert(0, no);
+                        part.insert(0, no);
                     }
                     _ => {
-                        let no = slots.insert(slot_for_test(Time::ZERO), 0, 0).unwrap();
+                        let no = slots.insert(Slot { urgent, ..slot_for_test(Time::ZERO) }, 0, 0).unwrap();
                         list.push_back(&mut slots, no);
-                        model.push(no);
+                        part.push(no);
                     }
                 }
+                let [first, rest] = &model;
+                prop_assert_eq!(list.urgent_len() as usize, first.len());
+                prop_assert_eq!(list.head_of_rest(&slots), rest.first().copied().unwrap_or(NIL));
             }
-            let (mut walked, mut at) = (Vec::new(), list.head());
+            let model = model.concat();
+            let (mut walked, mut back, mut at) = (Vec::new(), Vec::new(), list.head());
             while at != NIL {
                 walked.push(at);
                 at = slots[at].next;
             }
-            prop_assert_eq!((walked, list.len() as usize, list.tail()), (model.clone(), model.len(), model.last().copied().unwrap_or(NIL)));
+            let mut at = list.back(false);
+            while at != NIL {
+                back.insert(0, at);
+                at = slots[at].prev;
+            }
+            prop_assert_eq!((&walked, &back, list.len() as usize), (&model, &model, model.len()));
         }
     }
 }

@@ -329,7 +329,8 @@ impl State {
         if expiry > now {
             return expiry;
         }
-        queue.sweep = Some(Sweep { active_left: queue.active.len(), position: None });
+        let (urgent_left, all) = (queue.active.urgent_len(), queue.active.len());
+        queue.sweep = Some(Sweep { urgent_left, active_left: all - urgent_left, position: None });
         queue.sweep_at = now.plus_secs(SWEEP_INTERVAL_S);
         queue.oldest = Time::MAX;
         self.scheduler.sweeping.push_back(no);

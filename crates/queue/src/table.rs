@@ -86,6 +86,7 @@ pub(crate) struct DomainQueue {
 /// A look for expired messages in a suspended queue that is under way.
 #[derive(Debug)]
 pub(crate) struct Sweep {
+    pub urgent_left: u32,
     pub active_left: u32,
     pub position: Option<(Time, u32)>,
 }
@@ -359,7 +360,7 @@ impl State {
         if self.find(summary.id).is_some() {
             return None;
         }
-        let tail = self.queue(queue).active.tail();
+        let tail = self.queue(queue).active.back(summary.urgent);
         let batched = tail != NIL && self.slots[tail].batch == summary.batch_id;
         let slot = Slot {
             id: summary.id,
@@ -375,6 +376,7 @@ impl State {
             attempts: u16::try_from(summary.attempts).unwrap_or(u16::MAX),
             place: Place::InFlight,
             null_sender: summary.null_sender,
+            urgent: summary.urgent,
             batched,
         };
         if batched {
@@ -526,6 +528,7 @@ impl State {
             sender_hash,
             recipient_hash,
             null_sender: slot.null_sender,
+            urgent: slot.urgent,
         }
     }
 

@@ -186,6 +186,7 @@ fn to_json(stored: &Stored, eml: &str) -> Value {
         "envid": e.dsn.envid.as_deref(),
         "smtputf8": e.smtputf8,
         "eight_bit": e.eight_bit,
+        "urgent": e.urgent,
         "size": e.size,
         "generation": e.generation,
         "state": {
@@ -284,6 +285,8 @@ impl Fields<'_> {
                 },
                 smtputf8: self.flag("smtputf8")?,
                 eight_bit: self.flag("eight_bit")?,
+                // Exports of the first version do not have it.
+                urgent: self.0["urgent"].as_bool().unwrap_or(false),
                 size: self.0["size"].as_u64().ok_or("`size` is no number")?,
                 generation: self.small("generation")?,
             },

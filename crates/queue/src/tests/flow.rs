@@ -79,6 +79,36 @@ async fn mail_that_falls_due_wakes_an_idle_connection_of_a_queue_at_its_cap() {
 }
 
 #[test]
+fn urgent_mail_is_first_out_of_its_queue_and_keeps_its_order() {
+    let world = World::plain();
+    let push = |urgent| {
+        let summary = Summary { urgent, ..world.summary("b", "d.example") };
+        let id = summary.id;
+        assert!(world.queue.push(SpoolKey(0), summary));
+        id
+    };
+    let ids: Vec<Id> = [false, true, false, true].map(push).to_vec();
+    let permit = world.connection().unwrap();
+    let (got, taken) = world.take_ids(&permit, 10);
+    assert_eq!(got, [ids[1], ids[3], ids[0], ids[2]]);
+    assert!(taken[0].summary.urgent && !taken[2].summary.urgent);
+    // What comes back is first again, but not before what is more urgent.
+    world.queue.give_back_all(taken);
+    let late = push(true);
+    let (got, mut taken) = world.take_ids(&permit, 4);
+    assert_eq!(got, [ids[1], ids[3], late, ids[0]]);
+    // Being put off does not change that.
+    let next = world.clock.now().plus_secs(1);
+    taken.drain(..).for_each(|taken| world.queue.retry(taken, next));
+    drop(permit);
+    world.advance_s(1);
+    let permit = world.connection().unwrap();
+    let (got, _taken) = world.take_ids(&permit, 10);
+    assert_eq!(got[..3].iter().filter(|id| [ids[1], ids[3], late].contains(id)).count(), 3, "{got:?}");
+    assert_eq!(got.len(), 5);
+}
+
+#[test]
 fn what_is_postponed_counts_no_attempt() {
     let world = World::plain();
     let id = world.push("b", "d.example");

@@ -130,6 +130,7 @@ proptest! {
                 Op::Push { binding, domain: d, delay_s } => {
                     let mut summary = world.summary(&format!("b{binding}"), &domain(d));
                     summary.batch_id = Id(summary.id.0 / 3);
+                    summary.urgent = summary.id.0.is_multiple_of(4);
                     if delay_s > 0 {
                         summary.next_attempt = world.clock.now().plus_secs(u64::from(delay_s));
                     }

@@ -26,6 +26,7 @@ fn rich_envelope(id: u64) -> Envelope {
         },
         smtputf8: true,
         eight_bit: true,
+        urgent: true,
         size: u64::from(u32::MAX) + 5,
         generation: 3,
         ..envelope(id)
