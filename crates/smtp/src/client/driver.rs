@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::{Instant, Sleep};
 use tokio_rustls::client::TlsStream;
 
@@ -66,14 +66,33 @@ pub struct Connection {
     /// Fires at or before `deadline`; set anew only when it fires, so that a message costs no timer.
     timer: Pin<Box<Sleep>>,
     /// What `deadline` was set for.
-    waiting_for: (u64, usize),
+    waiting_for: (u64, u64, usize),
     write_broken: bool,
     needs_flush: bool,
     trace: Option<Box<dyn Trace>>,
 }
 
+/// A connected socket. TLS is spoken over TCP only: what lies behind a unix socket is this machine.
+#[derive(Debug)]
+pub enum Socket {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl From<TcpStream> for Socket {
+    fn from(stream: TcpStream) -> Socket {
+        Socket::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for Socket {
+    fn from(stream: UnixStream) -> Socket {
+        Socket::Unix(stream)
+    }
+}
+
 enum Stream {
-    Plain(TcpStream),
+    Plain(Socket),
     Tls(Box<TlsStream<TcpStream>>),
     /// Between the two, during the handshake.
     None,
@@ -90,7 +109,7 @@ enum Turn {
 impl Connection {
     /// Greets over a connected socket: banner, EHLO, STARTTLS and EHLO again, as the settings say.
     pub async fn open(
-        stream: TcpStream,
+        stream: impl Into<Socket>,
         settings: Arc<Settings>,
         tls: Option<&TlsTarget>,
     ) -> Result<Connection, Failure> {
@@ -99,7 +118,7 @@ impl Connection {
 
     /// As `open`, with somebody who looks on.
     pub async fn open_traced(
-        stream: TcpStream,
+        stream: impl Into<Socket>,
         settings: Arc<Settings>,
         tls: Option<&TlsTarget>,
         trace: Option<Box<dyn Trace>>,
@@ -107,12 +126,12 @@ impl Connection {
         let patience = settings.timeouts.ehlo;
         let deadline = Instant::now() + patience;
         let mut connection = Connection {
-            stream: Stream::Plain(stream),
+            stream: Stream::Plain(stream.into()),
             client: Client::new(settings),
             tls: None,
             deadline,
             timer: Box::pin(tokio::time::sleep_until(deadline)),
-            waiting_for: (0, usize::MAX),
+            waiting_for: (0, 0, usize::MAX),
             write_broken: false,
             needs_flush: false,
             trace,
@@ -165,7 +184,7 @@ impl Connection {
     /// dropped at any time.
     pub async fn disturbed(&mut self) {
         while self.client.is_reusable() {
-            self.waiting_for = self.client.replies_left();
+            self.waiting_for = self.client.wait();
             let turn = poll_fn(|cx| self.poll_read(cx)).await;
             self.take_up(turn);
         }
@@ -187,7 +206,9 @@ impl Connection {
     }
 
     async fn handshake(&mut self, target: Option<&TlsTarget>, patience: Duration) {
-        let (Some(target), Stream::Plain(stream)) = (target, std::mem::replace(&mut self.stream, Stream::None)) else {
+        let (Some(target), Stream::Plain(Socket::Tcp(stream))) =
+            (target, std::mem::replace(&mut self.stream, Stream::None))
+        else {
             return self.client.tls_failed(text::TLS_FAILED);
         };
         let connecting = target.tls.connect(stream, target.verify, &target.domain, &target.host);
@@ -257,7 +278,7 @@ impl Connection {
 
     /// Sets the deadline for a reply that was not waited for before.
     fn watch_the_time(&mut self) {
-        let waiting_for = self.client.replies_left();
+        let waiting_for = self.client.wait();
         if waiting_for != self.waiting_for {
             self.waiting_for = waiting_for;
             if let Some(patience) = self.client.patience() {
@@ -358,7 +379,8 @@ fn masked(part: &[u8], at: u64, secrets: &[Range<u64>]) -> Vec<u8> {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, into: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Stream::Plain(stream) => Pin::new(stream).poll_read(cx, into),
+            Stream::Plain(Socket::Tcp(stream)) => Pin::new(stream).poll_read(cx, into),
+            Stream::Plain(Socket::Unix(stream)) => Pin::new(stream).poll_read(cx, into),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_read(cx, into),
             Stream::None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
@@ -368,7 +390,8 @@ impl AsyncRead for Stream {
 impl Stream {
     fn poll_write_vectored(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Plain(Socket::Tcp(stream)) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Stream::Plain(Socket::Unix(stream)) => Pin::new(stream).poll_write_vectored(cx, slices),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_write_vectored(cx, slices),
             Stream::None => Poll::Ready(Err(io::ErrorKind::NotConnected.into())),
         }
@@ -376,7 +399,8 @@ impl Stream {
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Stream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Stream::Plain(Socket::Tcp(stream)) => Pin::new(stream).poll_flush(cx),
+            Stream::Plain(Socket::Unix(stream)) => Pin::new(stream).poll_flush(cx),
             Stream::Tls(stream) => Pin::new(&mut **stream).poll_flush(cx),
             Stream::None => Poll::Ready(Ok(())),
         }

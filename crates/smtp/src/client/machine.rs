@@ -48,6 +48,8 @@ pub struct Client {
     authenticated: bool,
     /// Transactions that had a reply.
     answered: u64,
+    /// Replies so far.
+    replies: u64,
     serial: u64,
     /// A buffer for the next transaction's commands.
     spare: Vec<u8>,
@@ -82,6 +84,7 @@ impl Client {
             identity: None,
             authenticated: false,
             answered: 0,
+            replies: 0,
             serial: 0,
             spare: Vec::new(),
         }
@@ -186,9 +189,10 @@ impl Client {
         })
     }
 
-    /// Changes whenever a reply was worked off: the driver then starts its wait anew.
-    pub fn replies_left(&self) -> (u64, usize) {
-        (self.serial, self.expected.len())
+    /// Changes whenever a reply was worked off, or one more is waited for: the driver then starts its wait anew. (The number of
+    /// those that are waited for does not say it: the go-ahead to DATA goes, and the answer to the dot comes.)
+    pub fn wait(&self) -> (u64, u64, usize) {
+        (self.serial, self.replies, self.expected.len())
     }
 
     /// Takes a transaction. Its commands leave with the final dot of the one before, where the peer pipelines.

@@ -535,3 +535,19 @@ fn any_split_of_the_replies_gives_the_same_conversation() {
     let bytes: Vec<&str> = replies.split_inclusive(|_: char| true).collect();
     assert_eq!(run(&bytes), whole);
 }
+
+#[test]
+fn every_reply_begins_a_wait_of_its_own() {
+    let timeouts = Timeouts { rcpt: Duration::from_secs(3), body: Duration::from_secs(6), ..Timeouts::default() };
+    let mut talk = Talk::ready(Settings { timeouts, ..settings() }, "250-p\r\n250 PIPELINING\r\n");
+    talk.send("s@x", &["r@y"], "x\r\n").unwrap();
+    let mut waits = vec![(talk.0.wait(), talk.0.patience())];
+    for reply in ["250 ok\r\n", "250 ok\r\n", "354 go on\r\n"] {
+        talk.hear(reply);
+        assert!(!waits.iter().any(|(wait, _)| *wait == talk.0.wait()), "{reply}");
+        waits.push((talk.0.wait(), talk.0.patience()));
+    }
+    let seconds = |patience: Option<Duration>| patience.map(|patience| patience.as_secs());
+    assert_eq!(seconds(waits[2].1), Some(3), "for the go-ahead");
+    assert_eq!(seconds(waits[3].1), Some(6), "for the answer to the dot, though as many are waited for as before");
+}

@@ -21,7 +21,7 @@ mod transaction;
 pub use auth::{Credentials, Mechanism};
 pub use capabilities::Capabilities;
 pub use commands::xtext;
-pub use driver::{Connection, SENDING_RATE_MIN, TlsTarget, Trace};
+pub use driver::{Connection, SENDING_RATE_MIN, Socket, TlsTarget, Trace};
 pub use machine::{Client, DEPTH_MAX};
 pub use out::Out;
 pub use reply::{REPLY_LINES_MAX, REPLY_SIZE_MAX};

@@ -14,6 +14,7 @@ use compact_str::CompactString;
 impl Client {
     /// Works off one reply: the one that the oldest command waited for.
     pub(super) fn reply(&mut self, found: &Found) {
+        self.replies += 1;
         let Some(expected) = self.expected.pop_front() else {
             // Nobody asked: most often a 421 before the peer closes an idle connection.
             self.closing = true;
