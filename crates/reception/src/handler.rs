@@ -293,10 +293,14 @@ impl Inbound {
         Message::in_session(envelope, None, &self.session)
     }
 
+    /// The domain of a recipient that came without one.
+    pub(crate) fn unqualified_domain(&self) -> &str {
+        self.scope.domain_for_unqualified_recipient.as_deref().unwrap_or(&self.generation.hostname)
+    }
+
     fn recipient(&self, command: &RcptCommand) -> Recipient {
-        let hostname = &self.settings.hostname;
         let domain = match &*command.domain {
-            "" => self.scope.domain_for_unqualified_recipient.as_deref().unwrap_or(hostname),
+            "" => self.unqualified_domain(),
             domain => domain,
         };
         let notify = command.notify.map(|(success, failure, delay)| Notify { success, failure, delay });

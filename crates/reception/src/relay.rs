@@ -7,6 +7,14 @@ use ph_message::Mailbox;
 use ph_policy::{HookCall, Message};
 use ph_smtp::Reply;
 
+/// `postmaster@` and `abuse@` of the name that a recipient without a domain gets, and of the name in our greeting: these are
+/// accepted from anybody (RFC 5321 section 4.5.1).
+fn is_own_role(inbound: &Inbound, recipient: &Mailbox) -> bool {
+    let names = [inbound.unqualified_domain(), &inbound.scope.settings.hostname];
+    names.iter().any(|name| recipient.domain.eq_ignore_ascii_case(name))
+        && ["postmaster", "abuse"].iter().any(|role| recipient.local.eq_ignore_ascii_case(role))
+}
+
 /// Why `recipient` is refused; `None`: it is accepted.
 pub(crate) async fn refusal(inbound: &Inbound, message: &Message, recipient: &Mailbox) -> Option<Reply> {
     let domain = &*recipient.domain;
@@ -14,9 +22,7 @@ pub(crate) async fn refusal(inbound: &Inbound, message: &Message, recipient: &Ma
         return Some(Reply::new(551, (5, 7, 1), "recipient blackholed"));
     }
     let scope = &inbound.scope;
-    let own_role = domain == scope.settings.hostname
-        && ["postmaster", "abuse"].iter().any(|role| recipient.local.eq_ignore_ascii_case(role));
-    if own_role || scope.relay_domains.matches(domain) || scope.bounce_domains.matches(domain) {
+    if is_own_role(inbound, recipient) || scope.relay_domains.matches(domain) || scope.bounce_domains.matches(domain) {
         return None;
     }
     if inbound.session.state.lock().conn.text("can_relay") == Some("true") {

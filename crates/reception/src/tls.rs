@@ -22,7 +22,10 @@ fn wanted(scope: &Scope<'_>) -> Option<ServerTls> {
     Some(ServerTls {
         certificate: PathBuf::from(&*certificate),
         key: scope.get(&opt::TLS_KEY).filter(|path| &**path != "none").map(|path| PathBuf::from(&*path)),
-        client_ca: scope.get(&opt::TLS_CLIENT_CA).filter(|path| &**path != "none").map(|p| PathBuf::from(&*p)),
+        client_ca: scope
+            .get(&opt::TLS_CLIENT_CA)
+            .filter(|path| &**path != "none" && &*scope.get(&opt::TLS_VERIFY_MODE) != "none")
+            .map(|path| PathBuf::from(&*path)),
         require_client_certificate: &*scope.get(&opt::TLS_VERIFY_MODE) == "require",
         protocols: scope.get(&opt::TLS_PROTOCOLS).to_string(),
         ciphers: scope.get(&opt::TLS_CIPHERS).to_string(),
