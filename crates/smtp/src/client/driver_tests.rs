@@ -388,8 +388,8 @@ async fn who_looks_on_sees_no_secret() {
         let outcome = connection.outcome().await.unwrap();
         assert_eq!(outcome.recipients[0].kind, Kind::Delivered, "{outcome:?}");
         drop(connection);
-        let (said, heard) = (seen.0.lock().clone(), heard.await.unwrap());
-        let said = String::from_utf8(said).unwrap();
+        let heard = heard.await.unwrap();
+        let said = String::from_utf8(seen.0.lock().clone()).unwrap();
         assert!(said.starts_with(&wanted_said), "{said}");
         assert!(!heard.windows(8).any(|window| window == b"[secret]"), "the peer gets the real ones");
     }

@@ -138,7 +138,7 @@ mod tests {
 
     /// Two files that must hold the same text.
     fn pair(paths: &[&Path]) -> Result<(String, Origin), String> {
-        let make = |files: &[Arc<[u8]>]| match &files[0] == &files[1] {
+        let make = |files: &[Arc<[u8]>]| match files[0] == files[1] {
             true => Ok(String::from_utf8_lossy(&files[0]).into_owned()),
             false => Err("they do not fit".to_owned()),
         };
