@@ -52,6 +52,16 @@ impl Phase {
         }
     }
 
+    /// The phase of that name.
+    pub fn named(name: &str) -> Option<Phase> {
+        Phase::ALL.into_iter().find(|phase| phase.name() == name)
+    }
+
+    /// The names of all phases.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Phase::ALL.into_iter().map(Phase::name)
+    }
+
     pub(crate) fn from_number(number: u8) -> Phase {
         Phase::ALL.get(usize::from(number)).copied().unwrap_or(Phase::Queue)
     }
