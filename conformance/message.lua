@@ -457,3 +457,338 @@ end)
 block("msg:raw_replace", "set_binding", function(t)
   raises("raw_replace: message content is read-only in phase 'set_binding'", t.msg.raw_replace, t.msg, "a", "b")
 end)
+
+block("msg:snapshot", "data", function(t)
+  local shot = t.msg:snapshot()
+  t.msg:header("Subject", "changed")
+  t.msg:context_set(MESS, "k", "later")
+  eq(shot:header("Subject"), { "hello there" })
+  eq(shot:context_get(MESS, "k"), "")
+  eq(shot:mailfrom(), "Joe+x@Example.COM")
+  eq(tostring(shot.id), tostring(t.msg.id))
+  raises("header: message content is read-only in phase 'data'", shot.header, shot, "X", "y")
+  raises("body: message content is read-only", shot.body, shot, "y")
+  eq(shot:copy():header("X", "y"), true)
+end)
+
+block("msg:free", "data", function(t)
+  local shot, own = t.msg:snapshot(), msys.core.ec_message_new()
+  returns(0, {}, shot:free())
+  raises("the message was freed", shot.header, shot, "Subject")
+  own:free()
+  raises("the message was freed", own.mailfrom, own)
+  raises("free: the message is the engine's", t.msg.free, t.msg)
+  eq(t.msg:header("Subject"), { "hello there" })
+end)
+
+block("msg:render_to_string", "queue", function(t)
+  local out = msys.core.string_new()
+  local raw = t.msg:raw()
+  eq(t.msg:render_to_string(out, 0), #raw + 3)
+  eq(tostring(out), raw .. ".\r\n")
+  eq(t.msg:render_to_string(out, msys.core.EC_MSG_RENDER_OMIT_DOT | msys.core.EC_MSG_RENDER_OMIT_HEADERS), 6)
+  eq(tostring(out), "a\r\nb\r\n")
+  t.msg:render_to_string(out, msys.core.EC_MSG_RENDER_UNSTUFFED | msys.core.EC_MSG_RENDER_OMIT_HEADERS)
+  eq(tostring(out), "a\nb\n")
+  t.msg:render_to_string(out, msys.core.EC_MSG_RENDER_HEADERS_ONLY | msys.core.EC_MSG_RENDER_OMIT_DOT)
+  eq(tostring(out) .. "a\r\nb\r\n", raw)
+  eq(t.msg:render_to_string(nil, msys.core.EC_MSG_RENDER_CALCULATE_LENGTH_ONLY), #raw + 3)
+  eq(msys.core.ec_message_render_to_string(t.msg, out, msys.core.EC_MSG_RENDER_OMIT_DOT), #raw)
+  raises("ec_string expected", t.msg.render_to_string, t.msg, nil, 0)
+  returns(2, { nil, "message has no content" }, msys.core.ec_message_new():render_to_string(out))
+end)
+
+block("msg:rsrc_get", "data", function(t)
+  returns(1, { nil }, t.msg:rsrc_get("anything"))
+  raises("string expected", t.msg.rsrc_get, t.msg)
+end)
+
+block("msg:address_header", "data", function(t)
+  t.msg:header("To", { '"X, Y" <a+b@c.d>, e@f', "grp: g@h;" })
+  eq(t.msg:address_header("to"), { "a+b@c.d", "e@f", "g@h" })
+  eq(t.msg:address_header("To", "user"), { "a", "e", "g" })
+  eq(t.msg:address_header("To", "detail"), { "b", "", "" })
+  eq(t.msg:address_header("To", "localpart"), { "a+b", "e", "g" })
+  eq(t.msg:address_header("To", "domain"), { "c.d", "f", "h" })
+  eq(t.msg:address_header("Nope"), {})
+  raises("all, localpart, user, detail or domain expected, got 'x'", t.msg.address_header, t.msg, "To", "x")
+end)
+
+block("msg:context_firstkey", "data", function(t)
+  local own = msys.core.ec_message_new()
+  eq(own:context_firstkey(MESS), nil)
+  own:context_set(MESS, "a", 1)
+  eq(own:context_firstkey(MESS), "a")
+  eq(msys.core.ec_message_context_firstkey(t.msg, CONN), "block")
+end)
+
+block("msg:context_nextkey", "data", function(t)
+  local own, keys = msys.core.ec_message_new(), {}
+  for _, key in ipairs { "a", "b", "c" } do own:context_set(MESS, key, key) end
+  local key = msys.core.ec_message_context_firstkey(own, MESS)
+  while key do
+    keys[#keys + 1] = key
+    key = msys.core.ec_message_context_nextkey(own, MESS, key)
+  end
+  eq(keys, { "a", "b", "c" })
+  eq(own:context_nextkey(MESS, "none"), nil)
+end)
+
+block("msys.core.ec_message_builder", "queue", function(t)
+  local msg = msys.core.ec_message_new()
+  local io = msys.core.ec_message_builder(msg, 1000)
+  eq(io:write("Subject: s\r\n\r\n"), 14)
+  eq(io:write("bodyXXX", 4), 4)
+  eq(io:write("\r\n.\r\n"), 5)
+  eq(msg:header("Subject"), {})
+  eq(io:close(), true)
+  returns(2, { nil, "closed" }, io:write("x"))
+  returns(2, { nil, "closed" }, io:close())
+  eq(msg:header("Subject"), { "s" })
+  eq(msg:body(), "body\r\n")
+  raises("string expected, got table", io.write, io, {})
+  raises("read-only in phase 'queue'", msys.core.ec_message_builder, t.msg)
+end)
+
+block("msg.invalid_mime", "data", function(t)
+  eq(t.msg.invalid_mime, 0)
+  local own = msys.core.ec_message_new()
+  own:raw("Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\nt\r\n--x--\r\n")
+  eq(own.invalid_mime, 0)
+  own:body_replace("--x--", "")
+  eq(own.invalid_mime, 1)
+  own:header("Content-Type", "multipart/mixed")
+  eq(own.invalid_mime, 1)
+end)
+
+block("msg.num_retries", "queue", function(t) eq(t.msg.num_retries, 3) end)
+block("msg.next_attempt", "queue", function(t) eq(t.msg.next_attempt.tv_sec, 77) end)
+
+block("msys.delivery.ob_get_current_message", "queue", function(t)
+  local current = require("msys.delivery").ob_get_current_message
+  raises("outbound session expected, got nil", current, nil)
+  raises("outbound session expected, got number", current, 1)
+  raises("outbound session expected, got table", current, { connh = 1 })
+  raises("outbound session expected, got msys.core:_ec_message", current, t.msg)
+end)
+
+block("msg.priority", "set_binding", function(t)
+  eq(t.msg.priority, 0)
+  t.msg.priority = 1
+  eq(t.msg.priority, 1)
+  raises("0 or 1 expected", function() t.msg.priority = 2 end)
+  eq(t.msg.priority, 1)
+end)
+
+block("msg.priority", "queue", function(t) raises("priority: the message is queued already", function() t.msg.priority = 1 end) end)
+
+block("msg.delivered", "queue", function(t)
+  eq(t.msg.delivered, msys.core.EM_TRYING)
+  t.msg.delivered = msys.core.EM_SUCCEEDED
+  eq(t.msg.delivered, msys.core.EM_SUCCEEDED)
+  raises("EM_TRYING, EM_SUCCEEDED or EM_FAILED expected, got 9", function() t.msg.delivered = 9 end)
+end)
+
+-- Parts of messages.
+
+local TWO_TEXTS = "Subject: x\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n--b\r\nContent-Type: text/plain; charset=iso-8859-1\r\n"
+  .. "Content-Transfer-Encoding: base64\r\n\r\n6Q==\r\n--b\r\nContent-Type: text/html\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+  .. "<p>lo=\r\nng</p>\r\n--b\r\nContent-Type: image/png\r\n\r\nfoo\r\n--b--\r\n"
+
+block("msg:mime", "data", function(t)
+  local msg = t.msg
+  msg:raw("Content-Type: multipart/alternative; boundary=b\r\n\r\n--b\r\n\r\np\r\n--b\r\nContent-Type: text/html\r\n\r\nh\r\n--b--\r\n")
+  local seen, part = {}, msg:mime()
+  while part do
+    seen[#seen + 1] = part:content_type().mimetype
+    part = part.thread
+  end
+  eq(seen, { "multipart/alternative", "text/plain", "text/html" })
+  raises("message part is read-only", function() msg:mime(true):header("X", "1") end)
+  raises("message part is read-only", function() msg:mime():header("X", "1") end)
+  eq(msg:mime(false):header("X", "1"), true)
+  eq(msg:header("X"), { "1" })
+  eq(msg:mime() == msg:mime(false), true)
+  eq(msg:mime().parts == msg:mime().parts.next, false)
+  eq(msys.type(msg:mime()), "msys.core:_ec_message_part")
+  msg:body("no MIME")
+  msg:header("Content-Type", "")
+  eq(msg:mime().type, "text/plain")
+  eq(msg:mime().thread, nil)
+  eq(msg:copy():mime() == msg:mime(), false)
+end)
+
+block("msg:mime", "rcptto", function(t) eq(t.msg:mime(true), nil) end)
+
+block("msg:mime", "queue", function(t)
+  eq(t.msg:mime().type, "text/plain")
+  raises("mime: message content is read-only in phase 'queue'", t.msg.mime, t.msg, false)
+  local copy = t.msg:copy()
+  eq(copy:mime(false):header("X-Own", "1"), true)
+  eq(copy:header("X-Own"), { "1" })
+end)
+
+block("msg:makePart", "data", function(t)
+  local msg = t.msg
+  msg:raw(TWO_TEXTS)
+  local part = msg:makePart("text/plain", "hi")
+  eq(part:text(), "hi")
+  eq(part.parent, nil)
+  eq(msg:raw(), TWO_TEXTS)
+  eq(msg:mime(false):addLastChild(part), true)
+  eq(msg:text(), { "é", "<p>long</p>", "hi" })
+  eq(msg:makePart("text/plain").body_end, 0)
+  eq(msg:makePart("image/png", "Zm9v", msys.core.EC_MIME_TE_BASE64):header("Content-Transfer-Encoding"), { "base64" })
+  eq(msg:makePart("text/plain; charset=utf-8", "caf=C3=A9", msys.core.EC_MIME_TE_QUOTED_PRINTABLE):text(), "café")
+  eq(msg:makePart("text/plain; charset=utf-8", "é"):content_type().encoding, "8bit")
+  eq(#msg:makePart("text/plain", "x"):header("Content-Transfer-Encoding"), 0)
+  eq(msg:makePart("application/x", io.open(data_file, "rb")):body_match("two")[0], "two")
+  eq(msg:makePart("message/rfc822", "Subject: in\r\n\r\nbody").parts:header("Subject"), { "in" })
+  raises("a multipart is made by makeContainer", msg.makePart, msg, "multipart/mixed")
+  raises("a media type expected, got 'nonsense'", msg.makePart, msg, "nonsense")
+  raises("a media type expected", msg.makePart, msg, "text/plain\r\nBcc: x")
+  raises("one of EC_MIME_TE_* expected, got 9", msg.makePart, msg, "text/plain", "", 9)
+  raises("string or io object expected, got table", msg.makePart, msg, "text/plain", {})
+end)
+
+block("msg:makeContainer", "data", function(t)
+  local msg = t.msg
+  local container = msg:makeContainer("multipart/signed; micalg=x")
+  eq(container:header("Content-Type")[1]:match('^multipart/signed; micalg=x; boundary="[^"]+"$') ~= nil, true)
+  eq(container:addLastChild(msg:makePart("text/plain", "a")), true)
+  eq(container:addLastChild(msg:makePart("text/plain", "b")), true)
+  local raw = "Content-Type: " .. container:header("Content-Type")[1] .. "\r\n\r\n" .. container:body_match("(?s).*")[0] .. "\r\n"
+  msg:raw(raw)
+  eq(msg:text(), { "a", "b" })
+  eq(msg:makeContainer("multipart/mixed", "my own").boundary, "my own")
+  eq(msg:makeContainer("multipart/mixed", nil, true).parts, nil)
+  raises("a multipart type expected, got 'text/plain'", msg.makeContainer, msg, "text/plain")
+  for _, bad in ipairs { "", "a ", "a;b", 'a"b', ("x"):rep(71), "a\r\nb" } do
+    raises("is no boundary", msg.makeContainer, msg, "multipart/mixed", bad)
+  end
+end)
+
+block("msg:makeBoundary", "data", function(t)
+  local seen, all = {}, {}
+  for index = 1, 1000 do
+    local boundary = t.msg:makeBoundary()
+    eq(seen[boundary], nil)
+    seen[boundary] = true
+    all[index] = boundary
+    assert(#boundary <= 70 and boundary:find("^[%w_.=-]+$"), boundary)
+  end
+  table.sort(all)
+  for index = 2, #all do eq(all[index]:find(all[index - 1], 1, true), nil) end
+  local draft = msys.core.ec_message_new()
+  eq(type(draft:makeBoundary(t.msg:mime(), draft:makePart("text/plain", "x"))), "string")
+  raises("message_part expected, got string", draft.makeBoundary, draft, "x")
+  raises("message_part expected, got table", draft.makeBoundary, draft, t.msg:mime(), {})
+end)
+
+block("msg:text", "data", function(t)
+  local msg = t.msg
+  eq(msg:text(), "a\r\nb\r\n")
+  eq(msg:text(nil), "a\r\nb\r\n")
+  msg:raw(TWO_TEXTS)
+  eq(msg:text(), { "é", "<p>long</p>" })
+  msg:raw("Content-Type: image/png\r\n\r\nx\r\n")
+  eq(msg:text(), nil)
+  msg:raw("Subject: x\r\n\r\n")
+  eq(msg:text(), "")
+  msg:raw("Content-Type: text/plain; charset=no-such\r\n\r\na\255b\r\n")
+  eq(msg:text(), "a\239\191\189b\r\n")
+  -- Setting.
+  msg:raw(TWO_TEXTS)
+  msg:header("Content-Disposition", "inline")
+  eq(msg:text("é", "text/html", "iso-8859-1"), true)
+  eq(msg:text(), "é\r\n")
+  assert(msg:body():find("^=E9\r\n"), msg:body())
+  eq(msg:header("Content-Type"), { "text/html; charset=iso-8859-1" })
+  eq(msg:header("Content-Transfer-Encoding"), { "quoted-printable" })
+  eq(msg:header("MIME-Version"), { "1.0" })
+  eq(msg:header("Content-Disposition"), {})
+  eq(msg:header("Subject"), { "x" })
+  eq(msg:text("plain"), true)
+  eq(msg:body(), "plain\r\n")
+  eq(msg:header("Content-Type"), { "text/plain; charset=us-ascii" })
+  eq(msg:header("Content-Transfer-Encoding"), { "7bit" })
+  eq(msg:text("a\r\n.\r\n"), true)
+  eq(msg:body(), "a\r\n")
+  eq(msg:text("日本語"), true)
+  eq(msg:header("Content-Transfer-Encoding"), { "base64" })
+  eq(msg:text(), "日本語\r\n")
+  eq(msg:text("日", nil, "iso-8859-1"), true)
+  eq(msg:header("Content-Type"), { "text/plain; charset=utf-8" })
+  -- Long lines and blanks at their ends survive any way.
+  local long = ("word "):rep(400)
+  eq(msg:text(long), true)
+  for line in msg:body():gmatch("(.-)\r\n") do assert(#line <= 76 and not line:find("[ \t]$"), line) end
+  eq(msg:text(), long .. "\r\n")
+  returns(2, { nil, "unknown charset 'klingon'" }, msg:text("x", nil, "klingon"))
+  raises("the media type of a text expected", msg.text, msg, "x", "multipart/mixed")
+end)
+
+block("msg:text", "rcptto", function(t)
+  eq(t.msg:text(), nil)
+  eq(t.msg:text_match("a"), false)
+end)
+
+block("msg:text", "queue", function(t)
+  eq(t.msg:text(), "a\r\nb\r\n")
+  raises("text: message content is read-only in phase 'queue'", t.msg.text, t.msg, "x")
+end)
+
+block("msg:text_match", "data", function(t)
+  local msg = t.msg
+  msg:raw(TWO_TEXTS)
+  local found = msg:text_match("(?<what>long)")
+  eq(found[0], "long")
+  eq(found[1], "long")
+  eq(found.what, "long")
+  eq(found.part, 2)
+  eq(msg:text_match("^.$").part, 1)
+  eq(msg:text_match("<p>")[0], "<p>")
+  eq(msg:text_match("foo"), false)
+  eq(msg:text_match("\r\n\\.\r\n"), false)
+  local none, text, at = msg:text_match("(")
+  eq(none, nil)
+  eq(type(text) == "string" and type(at) == "number", true)
+  msg:raw("Subject: x\r\n\r\nhi\r\n")
+  eq(msg:text_match("hi\r\n\\.\r\n$")[0], "hi\r\n.\r\n")
+end)
+
+block("msg:text_replace", "data", function(t)
+  local msg = t.msg
+  -- The reference's own example: a disclaimer.
+  msg:raw("Subject: x\r\n\r\nhi\r\n")
+  eq(msg:text_replace("\r\n.\r\n", "TEXT" .. "\r\n.\r\n"), true)
+  eq(msg:raw(), "Subject: x\r\n\r\nhiTEXT\r\n")
+  eq(msg:text_replace("nothing", "x"), false)
+  -- Quoted-printable stays quoted-printable, and an image is no text.
+  msg:raw(TWO_TEXTS)
+  eq(msg:text_replace("long|foo", "bär"), true)
+  eq(msg:text(), { "é", "<p>bär</p>" })
+  assert(msg:raw():find("Content-Type: text/html; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n<p>b=C3=A4r</p>\r\n", 1, true))
+  assert(msg:raw():find("\r\n\r\n6Q==\r\n", 1, true) and msg:raw():find("\r\n\r\nfoo\r\n", 1, true))
+  -- Without an encoding, text that is not 7-bit gets one.
+  msg:raw("Subject: x\r\nContent-Type: text/plain; charset=iso-8859-1\r\n\r\nfoo\r\n")
+  eq(msg:text_replace("foo", "$0é"), true)
+  eq(msg:body(), "foo=E9\r\n")
+  eq(msg:header("Content-Transfer-Encoding"), { "quoted-printable" })
+  -- Octets that are no text of their charset stay what they are.
+  msg:raw("Subject: x\r\nContent-Type: text/plain; charset=us-ascii\r\nContent-Transfer-Encoding: 8bit\r\n\r\ncaf\233 foo\r\n")
+  eq(msg:text_replace("foo", "bar"), true)
+  eq(msg:body(), "caf\233 bar\r\n")
+  eq(msg:header("Content-Type"), { "text/plain; charset=us-ascii" })
+end)
+
+block("msg:text_replace", "set_binding", function(t)
+  raises("text_replace: message content is read-only in phase 'set_binding'", t.msg.text_replace, t.msg, "a", "b")
+end)
+
+-- Memory does not grow over repeats.
+block("msg:text_replace", "data_spool", function(t)
+  t.msg:raw("Subject: x\r\n\r\n" .. ("some text "):rep(1000) .. "\r\n")
+  for index = 1, 200 do eq(t.msg:text_replace(index % 2 == 1 and "some" or "other", index % 2 == 1 and "other" or "some"), true) end
+  eq(#t.msg:text(), 10002)
+end)

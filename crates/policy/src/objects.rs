@@ -6,7 +6,7 @@
 use bytes::Bytes;
 use compact_str::CompactString;
 use parking_lot::Mutex;
-use ph_message::{Content, Context, Envelope, Id, Mailbox};
+use ph_message::{Content, Context, DeliveryState, Envelope, Id, Mailbox};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -122,10 +122,16 @@ pub struct MessageState {
     pub content: Option<Content>,
     /// Header, body and end-of-data mark in one piece, once a pattern was matched; the content's bytes are slices of it then.
     pub(crate) joined: Bytes,
+    /// The parts that policies have handles of; made by the first `msg:mime` or `msg:makePart`.
+    pub(crate) parts: Option<Box<crate::api::message_part::Parts>>,
+    /// What deliveries changed; as it is before the first one while the message is being received.
+    pub delivery: DeliveryState,
     /// `msg:discard`: accepted and dropped, with the reason for the log.
     pub discarded: Option<String>,
     /// `msg:code(code, text)`: this message's own verdict.
     pub code: Option<(u16, String)>,
+    /// What has become of it, as a hook that took it over says: `msys.core.EM_*`.
+    pub(crate) delivered: u8,
     /// False once it has left: methods then return nil, "message gone".
     pub live: bool,
     /// Content edits are refused (set_binding and queue phases).
@@ -140,6 +146,9 @@ impl Message {
             envelope,
             content,
             joined: Bytes::new(),
+            parts: None,
+            delivery: DeliveryState::default(),
+            delivered: 0,
             discarded: None,
             code: None,
             live: true,

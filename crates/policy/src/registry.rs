@@ -112,6 +112,7 @@ pub enum Type {
     Table,
     EcString,
     Message,
+    Part,
     Accept,
     Validate,
     Userdata,
@@ -129,6 +130,7 @@ impl Type {
             Type::Table => "table",
             Type::EcString => "ec_string",
             Type::Message => "message",
+            Type::Part => "message_part",
             Type::Accept => "accept_construct",
             Type::Validate => "validate_context",
             Type::Userdata => "userdata",
@@ -147,6 +149,7 @@ impl Type {
             Type::Table => "table",
             Type::EcString => "ec_string",
             Type::Message => "msg",
+            Type::Part => "msgpart",
             Type::Accept => "ac",
             Type::Validate => "vctx",
         }
@@ -173,6 +176,7 @@ impl Type {
                 data.is::<EcString>() || data.is::<crate::api::json::Object>()
             }
             (Type::Message, Value::UserData(data)) => data.is::<userdata::Msg>(),
+            (Type::Part, Value::UserData(data)) => data.is::<userdata::Part>(),
             (Type::Accept, Value::UserData(data)) => data.is::<userdata::Accept>(),
             (Type::Validate, Value::UserData(data)) => data.is::<userdata::Validate>(),
             _ => false,
@@ -189,6 +193,11 @@ pub enum Call {
     Sync(SyncCall),
     /// May wait: the policy's coroutine is suspended and the state is free for other sessions meanwhile.
     Async(fn(Ctx<'static>, Args) -> BoxFuture<'static, Result<Ret, ApiError>>),
+    /// Another form of the function of the same name that is declared before it and does the work: a page of its own in the
+    /// reference.
+    Form,
+    /// Written in Lua (`thread.lua`, `pool.lua`), with its checks; only declared here.
+    Lua,
     /// A field: how to read it, and how to assign it where it is writable. `Args` hold the object, then the new value.
     Field { get: SyncCall, set: Option<SyncCall> },
 }

@@ -7,6 +7,7 @@
 use crate::objects::{Message, Session};
 use mlua::{AnyUserData, Lua, Table, UserData, UserDataFields, UserDataMethods, Value};
 use parking_lot::Mutex;
+use ph_message::mime::PartId;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Weak;
@@ -16,6 +17,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Class {
     Message,
+    Part,
     Accept,
     Validate,
     Str,
@@ -24,8 +26,8 @@ pub enum Class {
 }
 
 impl Class {
-    pub const ALL: [Class; 6] =
-        [Class::Message, Class::Accept, Class::Validate, Class::Str, Class::Construct, Class::Text];
+    pub const ALL: [Class; 7] =
+        [Class::Message, Class::Part, Class::Accept, Class::Validate, Class::Str, Class::Construct, Class::Text];
 
     pub fn of(data: &AnyUserData) -> Option<Class> {
         Class::ALL.into_iter().find(|class| class.includes(data))
@@ -35,6 +37,7 @@ impl Class {
     pub fn of_owner(owner: &str) -> Option<Class> {
         Some(match owner {
             "msg" => Class::Message,
+            "msgpart" => Class::Part,
             "ac" => Class::Accept,
             "vctx" => Class::Validate,
             "ec_string" => Class::Str,
@@ -46,6 +49,7 @@ impl Class {
     pub fn includes(self, data: &AnyUserData) -> bool {
         match self {
             Class::Message => data.is::<Msg>(),
+            Class::Part => data.is::<Part>(),
             Class::Accept => data.is::<Accept>(),
             Class::Validate => data.is::<Validate>(),
             Class::Str => data.is::<EcString>(),
@@ -57,6 +61,7 @@ impl Class {
     pub fn name(self) -> &'static str {
         match self {
             Class::Message => "msys.core:_ec_message",
+            Class::Part => "msys.core:_ec_message_part",
             Class::Accept => "msys.core:_accept_construct",
             Class::Validate => "msys.core:_validate_context",
             Class::Str => "msys.core:_ec_string",
@@ -110,14 +115,30 @@ pub enum Msg {
     Engine(Weak<Message>),
     /// Made by the policy itself (`ec_message_new`, `copy`).
     Own(Arc<Message>),
+    /// As a message was, to be read (`snapshot`).
+    Snapshot(Arc<Message>),
 }
 
 impl Msg {
     pub fn message(&self) -> Option<Arc<Message>> {
         match self {
             Msg::Engine(message) => message.upgrade().filter(|message| message.state.lock().live),
-            Msg::Own(message) => Some(message.clone()),
+            Msg::Own(message) | Msg::Snapshot(message) => Some(message.clone()).filter(|m| m.state.lock().live),
         }
+    }
+
+    /// What a message that is not there any more is called: the policy let go of it itself, or the engine did.
+    pub fn gone(&self) -> &'static str {
+        if matches!(self, Msg::Engine(_)) { "message gone" } else { "the message was freed" }
+    }
+
+    /// Whether both are handles of one message.
+    pub(crate) fn is_same(&self, other: &Msg) -> bool {
+        let address = |message: &Msg| match message {
+            Msg::Engine(message) => message.as_ptr(),
+            Msg::Own(message) | Msg::Snapshot(message) => Arc::as_ptr(message),
+        };
+        address(self) == address(other)
     }
 
     pub fn is_own(&self) -> bool {
@@ -136,6 +157,30 @@ impl UserData for Msg {
                 Some(message) => format!("{} {}", Class::Message.name(), message.state.lock().envelope.id),
                 None => format!("{} (gone)", Class::Message.name()),
             })
+        });
+    }
+}
+
+/// `msgpart`: one part of a message, for as long as the message is there and has the part.
+#[derive(Clone)]
+pub struct Part {
+    pub message: Msg,
+    pub id: PartId,
+    /// From `msg:mime(false)`, or made by the policy.
+    pub writable: bool,
+}
+
+impl UserData for Part {
+    fn add_fields<F: UserDataFields<Self>>(fields: &mut F) {
+        Class::Part.add_metatable(fields);
+    }
+
+    fn add_methods<M: UserDataMethods<Self>>(methods: &mut M) {
+        methods.add_meta_method("__tostring", |_, this, ()| Ok(format!("{} {}", Class::Part.name(), this.id)));
+        methods.add_meta_function("__eq", |_, (a, b): (Value, Value)| {
+            let (Value::UserData(a), Value::UserData(b)) = (&a, &b) else { return Ok(false) };
+            let (Ok(a), Ok(b)) = (a.borrow::<Part>(), b.borrow::<Part>()) else { return Ok(false) };
+            Ok(a.id == b.id && a.message.is_same(&b.message))
         });
     }
 }

@@ -106,6 +106,10 @@ async fn run(policy: &Policy, phase: &str, index: usize) {
     let content = !["connect", "ehlo", "mailfrom", "rcptto", "rcptto_list"].contains(&phase);
     let (session, message) = fixture(index, content);
     session.begin_phase(if phase == "connect" { 220 } else { 250 });
+    if phase == "queue" {
+        let mut state = message.state.lock();
+        (state.delivery.retries, state.delivery.next_attempt) = (3, Time::from_secs(77));
+    }
     let (session, message) = (&session, &message);
     let call = match phase {
         "connect" => HookCall::ValidateConnect { session },
@@ -133,7 +137,7 @@ async fn every_function_does_what_its_block_says() {
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut proved = HashSet::new();
     let mut failures = Vec::new();
-    for table in ["accept", "idn", "json", "message", "misc", "os", "resource", "string", "thread", "validation"] {
+    for table in ["accept", "idn", "json", "message", "message_part", "misc", "os", "resource", "string", "thread", "validation"] {
         let source = std::fs::read_to_string(folder.join(format!("{table}.lua"))).unwrap();
         let mut site = Site::with(&[("harness", &harness), (table, &source)]);
         let file = site.folder.path().join("data");

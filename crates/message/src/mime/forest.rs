@@ -196,6 +196,15 @@ impl MimeForest {
         Ok(self.docs[&doc].ids[0])
     }
 
+    /// Drops a part that is linked to nothing.
+    pub fn forget(&mut self, part: PartId) {
+        if self.is_unlinked(part)
+            && let Some((doc, _)) = self.places.get(&part).copied()
+        {
+            self.drop_doc(doc);
+        }
+    }
+
     /// Gives a part a new header block, which ends in its blank line, and a new body. Parts inside of it stay the same ones where
     /// `same_children` says so and the structure did not change.
     pub fn replace(&mut self, part: PartId, with: &Content, same_children: bool) -> Result<(), EditError> {

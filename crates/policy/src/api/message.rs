@@ -9,11 +9,14 @@ use bytes::Bytes;
 use ph_message::{Context, Mailbox};
 
 mod build;
-mod content;
+pub(crate) mod content;
 mod context;
+mod current;
+mod drafts;
 mod envelope;
 mod inject;
 mod matching;
+mod mime;
 mod routing;
 
 pub static TABLE: Table = Table {
@@ -44,22 +47,44 @@ pub static TABLE: Table = Table {
         &inject::INJECT,
         &envelope::LISTENER_ADDR,
         &envelope::MAILFROM,
+        &mime::MAKE_BOUNDARY,
+        &mime::MAKE_CONTAINER,
+        &mime::MAKE_PART,
+        &mime::MIME,
         &content::RAW,
         &matching::RAW_MATCH,
         &matching::RAW_REPLACE,
         &envelope::RCPTTO,
         &envelope::RECEPTION_PEER,
         &routing::ROUTING_DOMAIN,
+        &mime::text::TEXT,
+        &mime::text::TEXT_SET,
+        &mime::text::TEXT_MATCH,
+        &mime::text::TEXT_REPLACE,
         &envelope::GET_CODE,
         &envelope::SET_STATUS,
         &envelope::RECV_METHOD,
         &envelope::CREATION_TIME,
+        &envelope::PRIORITY,
+        &envelope::DELIVERED,
         &envelope::GET_MAILFROM,
         &envelope::GET_RCPTTO,
         &envelope::IS_MCMT,
         &envelope::PROTOCOL_STRING,
         &content::COPY,
         &content::PREPEND_HEADERS,
+        &current::CURRENT,
+        &drafts::SNAPSHOT,
+        &drafts::FREE,
+        &drafts::RENDER,
+        &drafts::RSRC_GET,
+        &drafts::ADDRESS_HEADER,
+        &drafts::FIRST_KEY,
+        &drafts::NEXT_KEY,
+        &drafts::BUILDER,
+        &drafts::INVALID_MIME,
+        &drafts::NUM_RETRIES,
+        &drafts::NEXT_ATTEMPT,
     ],
 };
 
@@ -76,7 +101,7 @@ const READERS_WITH_RCPTTO: Phases = Phases::new(
 )
 .works_anywhere();
 /// Those whose list leaves `set_binding` out.
-const RECEPTION: Phases = Phases::new("data, data_spool, data_spool_each_rcpt", WRITE).works_anywhere();
+pub(crate) const RECEPTION: Phases = Phases::new("data, data_spool, data_spool_each_rcpt", WRITE).works_anywhere();
 
 /// Limits of what a policy can pile up in a context.
 const KEY_SIZE_MAX: usize = 1 << 10;
@@ -128,7 +153,7 @@ pub(crate) fn check_context_size(ctx: &Ctx<'_>, context: &Context, key: &str, va
 }
 
 /// Raises where the content may not be changed.
-fn writable(ctx: &Ctx<'_>, args: &Args, state: &MessageState) -> Result<(), ApiError> {
+pub(crate) fn writable(ctx: &Ctx<'_>, args: &Args, state: &MessageState) -> Result<(), ApiError> {
     let phase = ctx.phase();
     if args.is_own_message() || (WRITE.contains(&phase) && !state.read_only) {
         return Ok(());

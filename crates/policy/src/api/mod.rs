@@ -7,6 +7,7 @@ pub(crate) mod accept;
 pub(crate) mod idn;
 pub(crate) mod json;
 pub(crate) mod message;
+pub(crate) mod message_part;
 pub(crate) mod misc;
 pub(crate) mod os;
 pub(crate) mod pcre;
@@ -21,6 +22,7 @@ pub(crate) static TABLES: &[&Table] = &[
     &idn::TABLE,
     &json::TABLE,
     &message::TABLE,
+    &message_part::TABLE,
     &misc::TABLE,
     &os::TABLE,
     &resource::TABLE,

@@ -2,7 +2,7 @@
 
 use super::{ApiError, Function, Type, type_name};
 use crate::objects::{Message, Session};
-use crate::userdata::{Accept, Construct, EcString, Msg, Validate};
+use crate::userdata::{Accept, Construct, EcString, Msg, Part, Validate};
 use mlua::{AnyUserData, Lua, Table, Value};
 use std::borrow::Cow;
 use std::marker::PhantomData;
@@ -83,6 +83,7 @@ impl Arg {
 pub(crate) enum Object {
     None,
     Message(Msg),
+    Part(Part),
     Accept(Accept),
     Validate(Validate),
     Str(EcString),
@@ -94,6 +95,12 @@ pub(crate) enum Object {
 impl From<Msg> for Object {
     fn from(object: Msg) -> Object {
         Object::Message(object)
+    }
+}
+
+impl From<Part> for Object {
+    fn from(object: Part) -> Object {
+        Object::Part(object)
     }
 }
 
@@ -207,6 +214,14 @@ impl Args {
         self.arg(at).is_nil()
     }
 
+    /// How many values were given, nil at the end included: exact for functions with several forms and for those that wait.
+    pub(crate) fn count(&self) -> usize {
+        match &self.values {
+            Values::Few(values) => values.iter().rposition(|value| !value.is_nil()).map_or(0, |last| last + 1),
+            Values::Many(values) => values.len(),
+        }
+    }
+
     /// The bytes of a string argument; numbers as Lua prints them.
     pub fn bytes(&self, at: usize) -> Result<Cow<'_, [u8]>, ApiError> {
         self.arg(at).as_bytes().ok_or_else(|| self.mismatch(at, Type::String))
@@ -264,14 +279,39 @@ impl Args {
     /// The message a method was called on. `Err(Gone)` once it has left: the caller then gets nil, "message gone".
     pub fn message(&self) -> Result<Arc<Message>, ApiError> {
         match &self.object {
-            Object::Message(message) => message.message().ok_or(ApiError::Gone("message gone")),
+            Object::Message(message) => message.message().ok_or_else(|| ApiError::Gone(message.gone())),
             _ => Err(self.no_object()),
         }
     }
 
     /// Whether the method was called on a message of the policy's own, which may be worked on in any phase.
     pub fn is_own_message(&self) -> bool {
-        matches!(&self.object, Object::Message(message) if message.is_own())
+        match &self.object {
+            Object::Message(message) => message.is_own(),
+            Object::Part(part) => part.message.is_own(),
+            _ => false,
+        }
+    }
+
+    /// The message a method was called on, as its handle.
+    pub(crate) fn handle(&self) -> Result<&Msg, ApiError> {
+        match &self.object {
+            Object::Message(message) => Ok(message),
+            Object::Part(part) => Ok(&part.message),
+            _ => Err(self.no_object()),
+        }
+    }
+
+    /// The part a method was called on.
+    pub(crate) fn part(&self) -> Result<&Part, ApiError> {
+        match &self.object {
+            Object::Part(part) => Ok(part),
+            _ => Err(self.no_object()),
+        }
+    }
+
+    pub fn is_snapshot(&self) -> bool {
+        matches!(&self.object, Object::Message(Msg::Snapshot(_)))
     }
 
     /// The session a method was called on.
@@ -324,6 +364,7 @@ fn object_of(data: AnyUserData) -> Object {
         data.borrow::<T>().ok().map(|object| (*object).clone().into())
     }
     taken::<Msg>(&data)
+        .or_else(|| taken::<Part>(&data))
         .or_else(|| taken::<Accept>(&data))
         .or_else(|| taken::<Validate>(&data))
         .or_else(|| taken::<EcString>(&data))

@@ -10,19 +10,25 @@ use std::sync::Arc;
 
 /// Registers every function of `tables`.
 pub(crate) fn install(lua: &Lua, host: &Arc<Host>, tables: &[&Table]) -> mlua::Result<()> {
-    for function in tables.iter().flat_map(|table| table.functions) {
+    let functions = || tables.iter().flat_map(|table| table.functions);
+    let forms: Vec<&str> = functions().filter(|f| matches!(f.call, Call::Form)).map(|f| f.name).collect();
+    for function in functions() {
         match (&function.call, function.class()) {
+            (Call::Form, _) => {}
+            (Call::Lua, _) => {}
             (Call::Field { get, set }, Some(class)) => {
-                class.getters(lua)?.raw_set(function.short_name(), sync_function(lua, host, function, *get)?)?;
+                class.getters(lua)?.raw_set(function.short_name(), sync_function(lua, host, function, *get, true)?)?;
                 if let Some(set) = set {
-                    class.setters(lua)?.raw_set(function.short_name(), sync_function(lua, host, function, *set)?)?;
+                    class
+                        .setters(lua)?
+                        .raw_set(function.short_name(), sync_function(lua, host, function, *set, true)?)?;
                 }
             }
             (Call::Field { .. }, None) => {
                 return Err(mlua::Error::runtime(format!("{} is a field of no class", function.name)));
             }
             (_, Some(class)) => {
-                let made = make(lua, host, function)?;
+                let made = make(lua, host, function, &forms)?;
                 class.methods(lua)?.raw_set(function.short_name(), &made)?;
                 if class == Class::Message {
                     // The C names of the reference: `msys.core.ec_message_context_get(msg, ...)`.
@@ -34,7 +40,7 @@ pub(crate) fn install(lua: &Lua, host: &Arc<Host>, tables: &[&Table]) -> mlua::R
                 }
             }
             (_, None) => {
-                let made = make(lua, host, function)?;
+                let made = make(lua, host, function, &forms)?;
                 place(lua, function.name, &made)?;
                 for alias in function.aliases {
                     place(lua, alias, &made)?;
@@ -68,9 +74,9 @@ pub(crate) fn package(lua: &Lua, name: &str) -> mlua::Result<mlua::Table> {
     Ok(table)
 }
 
-fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function) -> mlua::Result<mlua::Function> {
+fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function, forms: &[&str]) -> mlua::Result<mlua::Function> {
     match function.call {
-        Call::Sync(call) => sync_function(lua, host, function, call),
+        Call::Sync(call) => sync_function(lua, host, function, call, !forms.contains(&function.name)),
         Call::Async(call) => {
             let host = host.clone();
             lua.create_async_function(move |lua, values: Variadic<Arg>| {
@@ -88,7 +94,7 @@ fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function) -> mlua::Resul
                 }
             })
         }
-        Call::Field { .. } => Err(mlua::Error::runtime("a field is no function")),
+        Call::Field { .. } | Call::Form | Call::Lua => Err(mlua::Error::runtime("a field or a form is no function")),
     }
 }
 
@@ -97,14 +103,16 @@ fn sync_function(
     host: &Arc<Host>,
     function: &'static Function,
     call: SyncCall,
+    one_form: bool,
 ) -> mlua::Result<mlua::Function> {
     match function.class() {
         None => plain_function(lua, host, function, call),
-        Some(Class::Message) => method::<userdata::Msg>(lua, host, function, call),
-        Some(Class::Accept) => method::<userdata::Accept>(lua, host, function, call),
-        Some(Class::Validate) => method::<userdata::Validate>(lua, host, function, call),
-        Some(Class::Str) => method::<userdata::EcString>(lua, host, function, call),
-        Some(Class::Construct) => method::<userdata::Construct>(lua, host, function, call),
+        Some(Class::Message) => method::<userdata::Msg>(lua, host, function, call, one_form),
+        Some(Class::Part) => method::<userdata::Part>(lua, host, function, call, one_form),
+        Some(Class::Accept) => method::<userdata::Accept>(lua, host, function, call, one_form),
+        Some(Class::Validate) => method::<userdata::Validate>(lua, host, function, call, one_form),
+        Some(Class::Str) => method::<userdata::EcString>(lua, host, function, call, one_form),
+        Some(Class::Construct) => method::<userdata::Construct>(lua, host, function, call, one_form),
         Some(Class::Text) => Err(mlua::Error::runtime("texts have no declared methods")),
     }
 }
@@ -141,12 +149,14 @@ fn method<T: Clone + Into<Object> + 'static>(
     host: &Arc<Host>,
     function: &'static Function,
     call: SyncCall,
+    one_form: bool,
 ) -> mlua::Result<mlua::Function>
 where
     Receiver<T>: FromLua,
 {
     let host = host.clone();
-    let few = function.params.len() < FEW;
+    // Forms are told apart by the number of values: `f(x, nil)` is another one than `f(x)`.
+    let few = one_form && function.params.len() < FEW;
     match (few, function.returns.len() <= 1) {
         (true, true) => lua.create_function(move |lua, (object, a, b, c): (Receiver<T>, Arg, Arg, Arg)| {
             let args = Args::few(function, object.object, [a, b, c, Arg::Nil]);

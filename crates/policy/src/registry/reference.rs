@@ -1,6 +1,6 @@
 //! What is generated from the declarations: the list of functions as JSON, reference pages, editor stubs.
 
-use super::Function;
+use super::{Call, Function};
 use crate::api::TABLES;
 use serde_json::{Value, json};
 use std::fmt::Write;
@@ -86,7 +86,7 @@ pub fn stubs() -> String {
 
 fn write_stubs(out: &mut String) -> std::fmt::Result {
     let functions: Vec<&Function> = TABLES.iter().flat_map(|table| table.functions.iter().copied()).collect();
-    for class in ["msg", "ac", "vctx", "mc", "ec_string"] {
+    for class in ["msg", "msgpart", "ac", "vctx", "mc", "ec_string"] {
         writeln!(out, "\n---@class {class}")?;
         for field in functions.iter().filter(|f| f.is_field() && f.owner() == class) {
             let kind = field.returns.first().map_or("any", |value| value.kind);
@@ -105,7 +105,19 @@ fn write_stubs(out: &mut String) -> std::fmt::Result {
                 writeln!(out, "\n{package} = {package} or {{}}")?;
             }
         }
+        if matches!(function.call, Call::Form) {
+            continue; // stands with the first form
+        }
         writeln!(out, "\n---{}", function.doc)?;
+        for form in functions.iter().filter(|f| f.name == function.name && matches!(f.call, Call::Form)) {
+            let of_object = format!("self: {}", form.owner());
+            let params = form.params.iter().map(|param| {
+                format!("{}{}: {}", param.name, if param.optional { "?" } else { "" }, param.kind.annotation())
+            });
+            let params: Vec<String> = form.is_method().then_some(of_object).into_iter().chain(params).collect();
+            let returned = form.returns.first().map_or(String::new(), |value| format!(": {}", value.kind));
+            writeln!(out, "---@overload fun({}){returned}", params.join(", "))?;
+        }
         if function.deprecated {
             writeln!(out, "---@deprecated")?;
         }
@@ -133,7 +145,8 @@ mod tests {
         for function in TABLES.iter().flat_map(|table| table.functions) {
             assert!(!function.doc.is_empty() && function.doc.ends_with('.'), "{}", function.name);
             // `vctx.disconnect` is a method to read and a field to assign.
-            assert!(names.insert(function.name), "{} is declared twice", function.name);
+            let new = names.insert(function.name);
+            assert_eq!(new, !matches!(function.call, Call::Form), "{} is declared twice", function.name);
             assert!(function.since.is_empty() || !function.page.is_empty(), "{} has no page", function.name);
             for param in function.params {
                 assert!(!param.doc.is_empty(), "{}: {}", function.name, param.name);

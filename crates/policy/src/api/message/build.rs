@@ -241,7 +241,9 @@ async fn attachment(args: &Args, at: usize, table: &Table) -> Result<Attachment,
         }
         value => match bytes_of(&value) {
             Some(bytes) => Attached::Text(bytes),
-            None => Attached::File(read(args, at, &value).await?),
+            None => Attached::File(
+                read_io(args, 2, &format!("attachment {at}: content: string, io object or message"), &value).await?,
+            ),
         },
     };
     if matches!(content, Attached::Message(_)) {
@@ -255,10 +257,8 @@ async fn attachment(args: &Args, at: usize, table: &Table) -> Result<Attachment,
 }
 
 /// All that an io object still has: one of ours, or a file of Lua's `io`.
-async fn read(args: &Args, at: usize, value: &Value) -> Result<Vec<u8>, ApiError> {
-    let wrong = |got: String| {
-        args.bad(2, format!("attachment {at}: content: string, io object or message expected, got {got}"))
-    };
+pub(super) async fn read_io(args: &Args, at: usize, expected: &str, value: &Value) -> Result<Vec<u8>, ApiError> {
+    let wrong = |got: String| args.bad(at, format!("{expected} expected, got {got}"));
     let Value::UserData(data) = value else { return Err(wrong(type_name(value))) };
     let Ok(Value::Function(read)) = data.get::<Value>("read") else { return Err(wrong(type_name(value))) };
     let what = is_lua_file(data).then_some("*a");
@@ -270,7 +270,7 @@ async fn read(args: &Args, at: usize, value: &Value) -> Result<Vec<u8>, ApiError
         (Value::Nil, Value::Nil) => Ok(Vec::new()), // at its end
         (Value::Nil, reason) => {
             let reason = bytes_of(&reason).unwrap_or_default();
-            Err(args.bad(2, format!("attachment {at}: {}", String::from_utf8_lossy(&reason))))
+            Err(args.bad(at, String::from_utf8_lossy(&reason)))
         }
         (value, _) => bytes_of(&value).ok_or_else(|| wrong(type_name(&value))),
     }

@@ -4,12 +4,12 @@
 //! ends in it turn into folds. Large bodies lie in files; reading one happens outside the state.
 
 use super::{READERS, RECEPTION, writable};
-use crate::objects::{Message, MessageState};
+use crate::objects::{ContextKind, Message, MessageState};
 use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Type, optional, param, returns};
 use crate::userdata::Msg;
 use bytes::Bytes;
 use mlua::Value;
-use ph_message::{Body, Content, encoded_word, header};
+use ph_message::{Body, Content, Envelope, encoded_word, header};
 use std::borrow::Cow;
 use std::sync::Arc;
 
@@ -87,17 +87,13 @@ pub static COPY: Function = Function {
     name: "msg:copy",
     phases: READERS,
     returns: &[returns("msg", "an independent message with an id of its own, not queued")],
-    doc: "Copies the message with its content and contexts.",
+    doc: "Copies the message with its content and contexts. Binding and routing domain are not copied: they are those of one recipient.",
     call: Call::Sync(|ctx, args| {
         let message = args.message()?;
-        let (mut envelope, content) = {
-            let state = message.state.lock();
-            (state.envelope.clone(), state.content.clone())
-        };
-        envelope.conn_context = Arc::new(message.context(crate::objects::ContextKind::Conn, Clone::clone));
-        envelope.mess_context = Arc::new(message.context(crate::objects::ContextKind::Mess, Clone::clone));
+        let (mut envelope, content) = own_parts(&message);
         envelope.id = ctx.host.services.ids.next(ctx.host.services.now());
         envelope.batch_id = envelope.id;
+        (envelope.binding, envelope.binding_group, envelope.routing_domain) = Default::default();
         let copy = Message::new(envelope, content);
         Ok(Ret::One(Value::UserData(ctx.lua.create_userdata(Msg::Own(copy))?)))
     }),
@@ -115,6 +111,14 @@ pub static PREPEND_HEADERS: Function = Function {
     ..FUNCTION
 };
 
+/// Envelope and content of a message, with its contexts as they are now.
+pub(super) fn own_parts(message: &Message) -> (Envelope, Option<Content>) {
+    let conn_context = Arc::new(message.context(ContextKind::Conn, Clone::clone));
+    let mess_context = Arc::new(message.context(ContextKind::Mess, Clone::clone));
+    let state = message.state.lock();
+    (Envelope { conn_context, mess_context, ..state.envelope.clone() }, state.content.clone())
+}
+
 fn header(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     let message = args.message()?;
     let name = args.text(0)?;
@@ -126,22 +130,33 @@ fn header(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
     }
     let mode = Mode::named(args)?;
     let values = args.strings(1)?;
-    let fold = ctx.host.services.options.header_fold();
     let mut state = message.state.lock();
     writable(ctx, args, &state)?;
     let Some(content) = own_content(args, &mut state) else { return Ok(Ret::FALSE) };
+    let changed = set_fields(ctx, content, &name, &values, mode)?;
+    state.edited |= changed;
+    Ok(Ret::One(Value::Boolean(changed)))
+}
+
+/// Writes the fields of one name: whether anything changed.
+pub(crate) fn set_fields(
+    ctx: &Ctx<'_>,
+    content: &mut Content,
+    name: &str,
+    values: &[Vec<u8>],
+    mode: Mode,
+) -> Result<bool, ApiError> {
+    let fold = ctx.host.services.options.header_fold();
     let mut fields = Vec::new();
     for value in values.iter().filter(|value| !value.is_empty()) {
-        write_field(&mut fields, &name, value, fold)?;
+        write_field(&mut fields, name, value, fold)?;
     }
-    let removed = if mode == Mode::Replace || fields.is_empty() { content.remove_header(&name) } else { 0 };
+    let removed = if mode == Mode::Replace || fields.is_empty() { content.remove_header(name) } else { 0 };
     match mode {
         Mode::Prepend => content.prepend_raw(&fields),
         Mode::Replace | Mode::Append => content.append_raw(&fields),
     }
-    let changed = removed > 0 || !fields.is_empty();
-    state.edited |= changed;
-    Ok(Ret::One(Value::Boolean(changed)))
+    Ok(removed > 0 || !fields.is_empty())
 }
 
 fn read(ctx: &Ctx<'_>, message: &Message, name: &str) -> Result<Ret, ApiError> {
@@ -156,14 +171,14 @@ fn read(ctx: &Ctx<'_>, message: &Message, name: &str) -> Result<Ret, ApiError> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Mode {
+pub(crate) enum Mode {
     Replace,
     Append,
     Prepend,
 }
 
 impl Mode {
-    fn named(args: &Args) -> Result<Mode, ApiError> {
+    pub(crate) fn named(args: &Args) -> Result<Mode, ApiError> {
         match args.optional_text(2)?.as_deref() {
             None | Some("replace") => Ok(Mode::Replace),
             Some("append") => Ok(Mode::Append),
@@ -257,7 +272,7 @@ async fn read_outside(body: Body) -> std::io::Result<Bytes> {
 }
 
 /// The reference demands an end-of-data mark after a body that is set; ours takes both forms.
-fn take_off_terminator(value: &mut Vec<u8>) {
+pub(super) fn take_off_terminator(value: &mut Vec<u8>) {
     if value == b".\r\n" {
         value.clear();
     } else if value.ends_with(b"\r\n.\r\n") {
@@ -265,7 +280,7 @@ fn take_off_terminator(value: &mut Vec<u8>) {
     }
 }
 
-fn check_size(ctx: &Ctx<'_>, size: usize) -> Result<(), ApiError> {
+pub(crate) fn check_size(ctx: &Ctx<'_>, size: usize) -> Result<(), ApiError> {
     if size > CONTENT_SIZE_MAX {
         return Err(ctx.raise(format_args!("content is at most {CONTENT_SIZE_MAX} octets long")));
     }
