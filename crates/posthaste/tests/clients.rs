@@ -5,6 +5,7 @@ mod common;
 use common::next_hop::NextHop;
 use common::{Client, Server, assert_matches, letter, wait_for};
 use ph_dns::testing::Authority;
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 /// A name server with a zone, on a runtime of its own.
@@ -176,13 +177,17 @@ fn without_a_descriptor_left_a_client_is_told_so() {
     assert!(server.log("paniclog.ec").matches("accept on").count() <= 2, "{}", server.log("paniclog.ec"));
 }
 
-/// Leaves the running server a handful of descriptors.
+/// Leaves the running server six descriptors.
 fn limit_descriptors(server: &Server) {
     let folder = format!("/proc/{}/fd", server.pid());
-    let numbers = std::fs::read_dir(folder).expect("its descriptors").filter_map(Result::ok);
-    let highest = numbers.filter_map(|entry| entry.file_name().to_str()?.parse::<u64>().ok()).max().expect("some");
+    let open: HashSet<u64> = std::fs::read_dir(folder)
+        .expect("its descriptors")
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect();
+    // Numbers are given from the lowest; an inherited one may be far above.
+    let limit = (0..).filter(|number| !open.contains(number)).nth(6).expect("a free number");
     let status = std::process::Command::new("prlimit")
-        .args(["--pid", &server.pid().to_string(), &format!("--nofile={}:", highest + 6)])
+        .args(["--pid", &server.pid().to_string(), &format!("--nofile={limit}:")])
         .status()
         .expect("prlimit of util-linux");
     assert!(status.success(), "{status}");
