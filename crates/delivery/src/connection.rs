@@ -16,6 +16,7 @@ use crate::services::Shared;
 use crate::settings::{Hello, Settings, Transform, Xclient};
 use ph_eventlog::{Stage, Subsystem, metrics};
 use ph_message::{Body, Content, EightBitLeft, Ret, strip_high_bits, transform_8bit};
+use ph_policy::Hook;
 use ph_queue::{Deferral, HostPermit, Permit, Purge, QueueRef, Scope, Taken, retry};
 use ph_smtp::client::{self, Kind, Path, Protocol, Recipient, Refused, Transaction, Verdict, Verify};
 use ph_spool::Stored;
@@ -64,10 +65,15 @@ pub(crate) async fn run(shared: Arc<Shared>, permit: Permit, entry: Arc<Entry>) 
             return;
         }
     };
-    // Where the first message decides how we greet, it is taken before there is a connection.
+    // Where the first message decides how we greet, or a policy which TLS it needs, it is taken before there is a connection.
+    let tls_policy = shared.policy_with(&[Hook::CoreGetOutboundTlsParameters]);
     let first = match settings.session.hello {
-        Hello::Message => shared.queue.take_batch(&permit, settings.batch_max),
-        Hello::Name(_) => Vec::new(),
+        Hello::Name(_) if tls_policy.is_none() => Vec::new(),
+        _ => shared.queue.take_batch(&permit, settings.batch_max),
+    };
+    let settings = match (&tls_policy, first.first()) {
+        (Some(policy), Some(taken)) => shared.with_tls_for(policy, settings, taken).await,
+        _ => settings,
     };
     let sender_domain = match first.first() {
         Some(taken) => shared.spool.read(taken.key).await.map(|stored| stored.envelope.sender.domain.to_string()),
@@ -324,6 +330,7 @@ impl<'a> Session<'a> {
         let source = (self.settings.xclient != Xclient::No).then(|| XclientSource::new(envelope));
         let orcpts: SmallVec<[Option<String>; 1]> = flight.iter().map(|(_, stored)| orcpt(&stored.envelope)).collect();
         let envid = envid(envelope);
+        let auth = self.shared.login_for(&self.settings, &stored).await;
         let recipients: SmallVec<[Recipient<'_>; 1]> = flight
             .iter()
             .zip(&orcpts)
@@ -342,7 +349,7 @@ impl<'a> Session<'a> {
             smtputf8: envelope.smtputf8,
             ret_full: envelope.dsn.ret.map(|ret| ret == Ret::Full),
             envid: envid.as_deref(),
-            auth: self.settings.auth_for(envelope),
+            auth,
             xclient: source.as_ref().map(|source| source.arguments(self.settings.xclient == Xclient::Required)),
         };
         let submitted = self.open.connection.submit(&transaction);

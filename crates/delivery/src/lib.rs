@@ -16,6 +16,7 @@ mod connect;
 mod connection;
 mod connections;
 mod delay_dsn;
+mod hooks;
 mod lookup;
 mod outcome;
 mod payload;

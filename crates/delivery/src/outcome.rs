@@ -94,6 +94,7 @@ impl Shared {
             Hook::CoreLogTransientFailureV1,
             Hook::CoreLogAttemptV1,
             Hook::CoreEcMessageSetNextAttempt,
+            Hook::CoreGetMsgExpirationParams,
             Hook::CorePreMailqMessageRequeue,
         ];
         let policy = self.policy_with(&hooks);
@@ -105,7 +106,11 @@ impl Shared {
             let set = run(policy, &HookCall::CoreEcMessageSetNextAttempt { message, now }).await;
             chosen = set.filter(|result| result.value == 1).and_then(|result| result.out).map(Time::from_secs);
         }
-        let next = match chosen.map_or_else(|| self.queue.decide(&taken), Verdict::RetryAt) {
+        let verdict = match chosen {
+            Some(next) => Verdict::RetryAt(next),
+            None => self.decide(&taken, policy.as_ref().zip(message.as_ref())).await,
+        };
+        let next = match verdict {
             Verdict::RetryAt(next) => next,
             Verdict::Final(text) => {
                 let text = text.to_owned();

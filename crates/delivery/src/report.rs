@@ -31,7 +31,10 @@ impl Shared {
         {
             let message = message_of(envelope, content);
             let result = run(&policy, &HookCall::CoreGenerateBounces { message: &message, enabled }).await;
-            enabled = result.and_then(|result| result.out).map_or(enabled, |answer| answer != 0);
+            // Without an answer (`GENERATE_BOUNCES_HOOK_CONT`) the options hold, whatever was left in the parameter.
+            if let Some(result) = result.filter(|result| result.value != 0) {
+                enabled = result.out.map_or(enabled, |answer| answer != 0);
+            }
         }
         if !enabled {
             return Ok(());

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 /// The options of one queue.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     pub at: QueueRef,
     /// The generation of the configuration that they are from.
