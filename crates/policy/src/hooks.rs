@@ -119,7 +119,6 @@ hooks! {
     GcmResponseEval "gcm_response_eval" Queue Number false,
     ApnRequestEval "apn_request_eval" Queue Number false,
     ApnResponseEval "apn_response_eval" Queue Number false,
-    MsgGenDataSpool "msg_gen_data_spool" EachRcpt Nothing true,
 
     // The console and the process.
     CoreControlPreCommand "core_control_pre_command" Queue Number true,
@@ -128,6 +127,7 @@ hooks! {
     CoreControlShutdown "core_control_shutdown" Queue Nothing true,
 
     // Known from the reference, not called yet.
+    MsgGenDataSpool "msg_gen_data_spool" EachRcpt Nothing false,
     CoreAaaLog "core_aaa_log" Queue Nothing false,
     CoreAnnotateBatch "core_annotate_batch" Queue Nothing false,
     CoreAssessBatch "core_assess_batch" Queue Nothing false,

@@ -2,6 +2,7 @@
 
 use crate::accept;
 use crate::context;
+use crate::handshake;
 use crate::login;
 use crate::relay;
 use crate::session::{Inbound, Transaction};
@@ -202,15 +203,12 @@ impl Handler for Inbound {
         login::book(self, mechanism, user, outcome).await
     }
 
+    async fn tls_config(&mut self, config: Arc<rustls::ServerConfig>) -> Result<Arc<rustls::ServerConfig>, String> {
+        handshake::config(self, config).await
+    }
+
     async fn tls_started(&mut self, facts: &TlsFacts) -> Option<Reply> {
-        metrics::INBOUND_TLS.add(1);
-        self.tls = true;
-        self.auth = false;
-        let relays = facts.client_verified && self.scope.tls_verified_peer_can_relay;
-        let trusted = relays || self.scope.open_relay || self.scope.relay_by_address;
-        context::tls_started(&self.session, facts, trusted);
-        self.drop_transaction();
-        None
+        handshake::started(self, facts).await
     }
 
     async fn peer_changed(&mut self, peer: &Peer, helo: Option<&str>, login: Option<&str>) -> Option<Reply> {

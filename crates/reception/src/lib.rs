@@ -8,6 +8,7 @@ mod accept;
 mod body;
 mod context;
 mod handler;
+mod handshake;
 mod inject;
 mod listener;
 mod login;

@@ -102,7 +102,7 @@ pub(crate) async fn book(inbound: &mut Inbound, mechanism: &str, user: &str, out
     let own = std::mem::take(&mut inbound.login).reply.filter(|_| outcome == AuthOutcome::Fail);
     match reply {
         None if !standard.is_positive() => {
-            let own = own.map(|text| failure(&text, standard.code));
+            let own = own.map(|text| as_told(&text, standard.code));
             inbound.reject(Phase::MailFrom, own.as_ref().unwrap_or(&standard), "-");
             if outcome == AuthOutcome::Fail && inbound.generation.policy.has(Hook::AcAuthLogAuthFailure) {
                 let shown = own.as_ref().unwrap_or(&standard);
@@ -122,8 +122,8 @@ pub(crate) async fn book(inbound: &mut Inbound, mechanism: &str, user: &str, out
     }
 }
 
-/// A policy's reply to a failed login: its own code, where it has one of a failure.
-fn failure(text: &[u8], code: u16) -> Reply {
+/// A policy's words for a refusal, with their own code where they begin with one; else with `code`.
+pub(crate) fn as_told(text: &[u8], code: u16) -> Reply {
     let text = String::from_utf8_lossy(text);
     let text = text.trim_end().replace(['\r', '\n'], " ");
     let own = text.get(..3).and_then(|code| code.parse().ok()).filter(|code| (400..600).contains(code));
@@ -160,7 +160,7 @@ mod tests {
             ("4502", (535, "4502")),
             ("454", (454, "")),
         ] {
-            let reply = failure(text.as_bytes(), 535);
+            let reply = as_told(text.as_bytes(), 535);
             assert_eq!((reply.code, &*reply.text), want, "{text}");
         }
     }

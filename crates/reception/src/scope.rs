@@ -6,7 +6,7 @@
 
 use crate::services::Generation;
 use crate::sessions::Cap;
-use crate::tls::TlsContexts;
+use crate::tls::{TlsContexts, wanted};
 use parking_lot::Mutex;
 use ph_config::options as opt;
 use ph_config::{BucketId, CidrSet, Config, Dict, GlobSet, ListenerKind, Opt, Receiving, Scope, ScopeKind};
@@ -14,6 +14,7 @@ use ph_message::header_check::{LoneLineEnds, LongLines, MissingField, Rules};
 use ph_policy::CapabilityEdit;
 use ph_queue::Rate;
 use ph_smtp::server::{LoneLf, Settings};
+use ph_smtp::tls::ServerTls;
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -122,6 +123,8 @@ pub struct SessionScope {
     /// Seconds to wait for a PROXY header, where the option is on.
     pub proxy_protocol: Option<u64>,
     pub implicit_tls: Option<Arc<rustls::ServerConfig>>,
+    /// What TLS is made of, where it is offered.
+    pub tls_source: Option<ServerTls>,
     pub always_allow: bool,
     pub always_deny: bool,
 }
@@ -167,6 +170,7 @@ impl SessionScope {
         SessionScope {
             received_hostname: scope.get(&opt::RECEIVED_HOSTNAME).unwrap_or_else(|| banner.clone()),
             settings: Arc::new(settings(&scope, &banner, context.clone().filter(|_| !implicit))),
+            tls_source: context.as_ref().and_then(|_| wanted(&scope)),
             implicit_tls: context.filter(|_| implicit),
             pathway_group: pathway.as_deref().and_then(|name| config.pathway_group(name)),
             pathway,

@@ -27,7 +27,7 @@ pub(crate) const CONCURRENCY_LIMIT: &str = "4.4.5 Service unavailable, concurren
 pub struct Inbound {
     pub(crate) rx: Arc<Reception>,
     pub(crate) generation: Arc<Generation>,
-    place: Place,
+    pub(crate) place: Place,
     pub(crate) scope: Arc<SessionScope>,
     pub(crate) settings: Arc<Settings>,
     pub(crate) session: Arc<Session>,

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// What a scope says about its certificate; `None` where it names none.
-fn wanted(scope: &Scope<'_>) -> Option<ServerTls> {
+pub(crate) fn wanted(scope: &Scope<'_>) -> Option<ServerTls> {
     let certificate = scope.get(&opt::TLS_CERTIFICATE).filter(|path| &**path != "none")?;
     Some(ServerTls {
         certificate: PathBuf::from(&*certificate),
@@ -120,7 +120,11 @@ impl TlsContexts {
     /// The TLS of a scope, or `None` where it has no usable certificate. Files are looked at once in a generation; where
     /// they are the same, the tickets of the last one stay good.
     pub fn server_config(&self, scope: &Scope<'_>, place: Place, generation: u64) -> Option<Arc<rustls::ServerConfig>> {
-        let from = wanted(scope)?;
+        self.made_of(wanted(scope)?, place, generation)
+    }
+
+    /// The same for options that a policy may have changed.
+    pub fn made_of(&self, from: ServerTls, place: Place, generation: u64) -> Option<Arc<rustls::ServerConfig>> {
         let mut made = self.made.lock();
         let variants = made.entry(place).or_default();
         let known = variants.iter_mut().find(|known| known.from == from);

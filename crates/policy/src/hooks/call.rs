@@ -230,9 +230,6 @@ pub enum HookCall<'a> {
     OutboundSmtpAuthConfig {
         message: &'a Arc<Message>,
     },
-    MsgGenDataSpool {
-        message: &'a Arc<Message>,
-    },
     /// `words[0]` is the command. `HookResult::value` 1: the built-in is skipped and `HookResult::text` is the answer.
     CoreControlPreCommand {
         words: &'a [String],
@@ -461,7 +458,6 @@ impl<'a> HookCall<'a> {
                 queue(Hook::CoreGetOutboundTlsParameters, message, Arguments::MsgTls(parameters))
             }
             C::OutboundSmtpAuthConfig { message } => queue(Hook::OutboundSmtpAuthConfig, message, Arguments::MsgNilNil),
-            C::MsgGenDataSpool { message } => queue(Hook::MsgGenDataSpool, message, Arguments::Msg),
             C::CoreControlPreCommand { words } => process(Hook::CoreControlPreCommand, Arguments::Words(words)),
             C::CorePostConfigCommit => process(Hook::CorePostConfigCommit, Arguments::None),
             C::CoreLogReopen => process(Hook::CoreLogReopen, Arguments::None),

@@ -144,7 +144,9 @@ where
         if let Some(config) = &options.implicit_tls {
             let prefix = self.input.unread().to_vec();
             self.input.clear();
-            self.handshake(config.clone(), prefix).await?;
+            if !self.handshake(config.clone(), prefix).await? {
+                return Ok(());
+            }
         }
         let reply = self.handler.connected(&peer).await;
         self.machine.set_settings(self.handler.settings());
@@ -170,7 +172,15 @@ where
         }
     }
 
-    async fn handshake(&mut self, config: Arc<rustls::ServerConfig>, prefix: Vec<u8>) -> Result<(), Ended> {
+    /// True: the session goes on. Otherwise its last words are in `out`.
+    async fn handshake(&mut self, config: Arc<rustls::ServerConfig>, prefix: Vec<u8>) -> Result<bool, Ended> {
+        let config = match self.handler.tls_config(config).await {
+            Ok(config) => config,
+            Err(error) => {
+                self.handler.tls_failed(&error);
+                return Err(Ended::ByServer);
+            }
+        };
         let facts: TlsFacts = match self.transport.start_tls(config, prefix).await {
             Ok(facts) => facts,
             Err(error) => {
@@ -181,10 +191,11 @@ where
         self.machine.tls_started();
         let refusal = self.handler.tls_started(&facts).await.filter(|reply| !reply.is_positive());
         self.machine.set_settings(self.handler.settings());
+        let goes_on = refusal.is_none();
         if let Some(reply) = refusal {
             self.machine.farewell(reply, &mut self.out);
         }
-        Ok(())
+        Ok(goes_on)
     }
 
     async fn converse(&mut self) -> Ended {
@@ -269,7 +280,7 @@ where
         // Whatever came with the command was said in clear, and is forgotten.
         self.input.clear();
         self.handler.reset();
-        self.handshake(config, Vec::new()).await
+        self.handshake(config, Vec::new()).await.map(|_| ())
     }
 
     async fn authenticate(&mut self, action: Action) {

@@ -223,6 +223,14 @@ pub trait Handler: Send {
         None
     }
 
+    /// The TLS of a handshake that is about to begin, where it is to be another than the settings have. The error ends the session.
+    fn tls_config(
+        &mut self,
+        config: Arc<rustls::ServerConfig>,
+    ) -> impl Future<Output = Result<Arc<rustls::ServerConfig>, String>> + Send {
+        async { Ok(config) }
+    }
+
     /// A handshake failed, and the session ends; for the log.
     fn tls_failed(&mut self, _error: &str) {}
 
