@@ -6,7 +6,7 @@
 use crate::error::{HookError, lua_error_text};
 use crate::hooks::{HOOK_COUNT, Hook, HookCall, HookResult, Parts, Returns};
 use crate::host::{Host, Policy};
-use crate::objects::Session;
+use crate::objects::{Message, Session};
 use crate::registry::{Phase, number_of, type_name};
 use crate::settings::{OnError, Settings};
 use crate::task::Task;
@@ -16,8 +16,8 @@ use parking_lot::Mutex;
 use ph_eventlog::metrics::{self, Histogram};
 use start::{Outs, start};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -112,6 +112,8 @@ pub(crate) struct Frame {
     pub async_ok: bool,
     pub cpu_limit: Duration,
     pub tls: Mutex<Option<Table>>,
+    /// The message that the hook is about.
+    pub message: Weak<Message>,
     /// `Envelope::generation` of the hook's message: mail that the hook makes is one further.
     pub message_generation: u8,
     /// What the running code prints, for a console command; otherwise it goes to the paniclog.
@@ -130,6 +132,7 @@ impl Frame {
             async_ok: true,
             cpu_limit,
             tls: Mutex::default(),
+            message: Weak::new(),
             message_generation: 0,
             output: None,
             task: Task::default(),
@@ -139,6 +142,16 @@ impl Frame {
     /// What `thread.create` started, in a hook about a message of that generation.
     pub fn task(settings: &Settings, message_generation: u8) -> Arc<Frame> {
         Arc::new(Frame { message_generation, ..Frame::new(Phase::Queue, None, settings.hook_cpu_limit) })
+    }
+
+    /// What the caller waits for: it works in the caller's place.
+    pub fn job(caller: &Frame) -> Arc<Frame> {
+        Arc::new(Frame {
+            session: caller.session.clone(),
+            message: caller.message.clone(),
+            message_generation: caller.message_generation,
+            ..Frame::new(caller.phase, caller.hook, caller.cpu_limit)
+        })
     }
 
     /// A console command of a policy.
@@ -156,7 +169,8 @@ impl Frame {
         let session = parts.session.cloned();
         let message_generation = parts.message.map_or(0, |message| message.state.lock().envelope.generation);
         let frame = Frame::new(parts.hook.phase(), Some(parts.hook), settings.hook_cpu_limit);
-        Arc::new(Frame { session, message_generation, ..frame })
+        let message = parts.message.map(Arc::downgrade).unwrap_or_default();
+        Arc::new(Frame { session, message, message_generation, ..frame })
     }
 }
 

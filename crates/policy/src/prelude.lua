@@ -109,6 +109,7 @@ end
 -- `thread.create`.
 local os_tls, os_of_task = {}, {}
 host.os_of_task = os_of_task
+host.own_tls, host.running = own_tls, running
 
 function host.os_tls()
   if next(os_of_task) == nil then return os_tls end

@@ -13,6 +13,45 @@ pub struct Script {
     pub place: String,
 }
 
+/// One `ThreadPool "NAME"`, or one of those that always exist.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ThreadPool {
+    pub name: String,
+    /// `msys.core.ECTP_CLASS_*` of those that always exist; the others count from 10.
+    pub id: u32,
+    /// Jobs at a time; 0: no limit.
+    pub concurrency: u32,
+    /// Jobs that may wait; 0: no limit.
+    pub backlog: u32,
+}
+
+impl ThreadPool {
+    /// Pools with their numbers, from name, concurrency and backlog of each.
+    pub fn numbered<'a>(pools: impl IntoIterator<Item = (&'a str, u32, u32)>) -> Vec<ThreadPool> {
+        const CLASSES: [&str; 8] = ["CPU", "IO", "SWAPOUT", "SWAPIN", "CLOSE", "UNLINK", "BATCH_UNLINK", "SPOOLIN"];
+        let mut own = 10..;
+        let pool = |(name, concurrency, backlog): (&str, u32, u32)| {
+            let class = CLASSES.into_iter().zip(0..).find(|(class, _)| class.eq_ignore_ascii_case(name));
+            let (name, id) = class.unwrap_or_else(|| (name, own.next().unwrap_or(u32::MAX)));
+            ThreadPool { name: name.to_owned(), id, concurrency, backlog }
+        };
+        pools.into_iter().map(pool).collect()
+    }
+
+    fn predefined() -> Vec<ThreadPool> {
+        ThreadPool::numbered([
+            ("SWAPOUT", 5, 0),
+            ("SWAPIN", 5, 0),
+            ("UNLINK", 6, 100),
+            ("BATCH_UNLINK", 4, 0),
+            ("CLOSE", 0, 0),
+            ("CPU", 4, 0),
+            ("IO", 50, 0),
+            ("SPOOLIN", 1, 0),
+        ])
+    }
+}
+
 /// `lua_phase_check`: what becomes of a use that works but is not documented for the phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PhaseCheck {
@@ -60,6 +99,8 @@ pub struct Settings {
     pub pcre_cache_size: usize,
     /// The largest file that `msys.readfile` reads, in octets.
     pub readfile_size_max: u64,
+    /// The pools of `msys.runInPool`.
+    pub thread_pools: Vec<ThreadPool>,
 }
 
 impl Default for Settings {
@@ -78,6 +119,7 @@ impl Default for Settings {
             pcre_match_limit: 1_000_000,
             pcre_cache_size: 100,
             readfile_size_max: 64 << 20,
+            thread_pools: ThreadPool::predefined(),
         }
     }
 }

@@ -20,7 +20,9 @@ pub(crate) fn new(host: &Arc<Host>) -> mlua::Result<Lua> {
     let functions = host_functions(&lua, host)?;
     lua.load(include_str!("prelude.lua")).set_name("=posthaste").call::<()>(&functions)?;
     crate::task::add_functions(&lua, host, &functions)?;
-    lua.load(include_str!("thread.lua")).set_name("=posthaste").call::<()>(&functions)?;
+    let msys = package(&lua, "msys")?;
+    lua.load(include_str!("thread.lua")).set_name("=posthaste").call::<()>((&functions, &msys))?;
+    lua.load(include_str!("pool.lua")).set_name("=posthaste").call::<()>((&functions, &msys))?;
     for key in ["make_index", "make_newindex", "compile"] {
         lua.set_named_registry_value(&format!("posthaste.{key}"), functions.raw_get::<Value>(key)?)?;
     }

@@ -5,12 +5,13 @@
 
 use crate::call::{self, Frame};
 use crate::host::Host;
+use crate::registry::bytes_of;
 use crate::services::LogLevel;
-use mlua::{Lua, Table, UserData, UserDataRef};
+use mlua::{Lua, Table, UserData, UserDataRef, Value};
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Notify;
 
 /// The part of a frame that locks know.
@@ -79,6 +80,29 @@ pub(crate) fn add_functions(lua: &Lua, host: &Arc<Host>, table: &Table) -> mlua:
             lua.create_sequence_from(ended.unwrap_or_default())
         })?,
     )?;
+    let running = frame;
+    table.raw_set(
+        "hook_name",
+        lua.create_function(move |_, ()| {
+            Ok(running().and_then(|(frame, _)| frame.hook).map_or("a task", |hook| hook.name()))
+        })?,
+    )?;
+    table.raw_set(
+        "text",
+        lua.create_function(|lua, value: Value| bytes_of(&value).map(|text| lua.create_string(text)).transpose())?,
+    )?;
+    let began = Instant::now();
+    table.raw_set("seconds", lua.create_function(move |_, ()| Ok(began.elapsed().as_secs_f64()))?)?;
+    let pools = lua.create_table()?;
+    for (at, pool) in host.settings.thread_pools.iter().enumerate() {
+        let entry = lua.create_table()?;
+        entry.raw_set("name", pool.name.as_str())?;
+        entry.raw_set("id", pool.id)?;
+        entry.raw_set("concurrency", pool.concurrency)?;
+        entry.raw_set("backlog", pool.backlog)?;
+        pools.raw_set(at + 1, entry)?;
+    }
+    table.raw_set("pools", pools)?;
     table.raw_set("waiter", lua.create_function(|_, ()| Ok(Waiter::default()))?)?;
     table.raw_set(
         "wait",
@@ -134,14 +158,18 @@ pub(crate) fn add_functions(lua: &Lua, host: &Arc<Host>, table: &Table) -> mlua:
     let weak = Arc::downgrade(host);
     table.raw_set(
         "spawn",
-        lua.create_function(move |lua, function: mlua::Function| {
+        lua.create_function(move |lua, (function, for_caller): (mlua::Function, Option<bool>)| {
             let (Some(host), Ok(runtime)) = (weak.upgrade(), tokio::runtime::Handle::try_current()) else {
                 return Err(mlua::Error::runtime("no task can be started here"));
             };
             let lua = lua.clone();
-            let generation = host.frame().map_or(0, |frame| frame.message_generation);
+            // One that its caller waits for is in the caller's phase and session; any other is in none.
+            let caller = host.frame();
+            let frame = match &caller {
+                Some(caller) if for_caller == Some(true) => Frame::job(caller),
+                _ => Frame::task(&host.settings, caller.map_or(0, |frame| frame.message_generation)),
+            };
             runtime.spawn(async move {
-                let frame = Frame::task(&host.settings, generation);
                 if let Err(failure) = call::run(&lua, &host, &frame, |_| Ok(function.call_async::<()>(()))).await {
                     host.services.log.panic(
                         LogLevel::Error,

@@ -1,12 +1,12 @@
--- The libraries `thread` and `buffer` of Threaded Lua.
+-- The libraries `thread` and `buffer` of Threaded Lua, and `msys.lock`.
 --
 -- Objects are userdata of `newproxy` with one metatable a class, their state beside them in a weak table. Only one task runs in a
 -- state at a time, and tasks change only at waits; so what happens between two waits needs no further lock. The owner of a lock
 -- is the running task (a hook call, or what `thread.create` started; coroutines count as their resumer's task).
-local host = ...
+local host, msys = ...
 local error, type, tostring, tonumber, select = error, type, tostring, tonumber, select
-local setmetatable, getmetatable, newproxy, pairs, ipairs, pcall =
-  setmetatable, debug.getmetatable, newproxy, pairs, ipairs, pcall
+local setmetatable, getmetatable, newproxy, pairs, ipairs, pcall, next =
+  setmetatable, debug.getmetatable, newproxy, pairs, ipairs, pcall, next
 local table, math = table, math
 local task, waiter, wait, wait_for_lock, wake_one, wake_all =
   host.task, host.waiter, host.wait, host.wait_for_lock, host.wake_one, host.wake_all
@@ -41,54 +41,109 @@ local function state_of(name, method, count, object)
   return state
 end
 
--- Locks of a task that has ended are released; whoever wants one next, or waits for one, sees to it.
+-- Locks. One that is released goes to who waited first; nobody overtakes. Locks of a task that has ended are released; whoever
+-- wants one next, or waits for one, sees to it.
 local held = {}
 
+-- What each waiting task waits for: a lock with its place in the queue, or the end of another task (`job.task`).
+local waiting = {}
+host.waiting = waiting
+
+local function own(lock, owner, hook)
+  lock.owner, lock.count, lock.hook = owner, 1, hook
+  if not held[owner] then held[owner] = {} end
+  held[owner][lock] = true
+  if lock.name then lock.names[lock.name] = lock end
+end
+
 local function release(lock)
-  if lock.owner then held[lock.owner][lock] = nil end
+  local owner = lock.owner
+  if owner then
+    held[owner][lock] = nil
+    if next(held[owner]) == nil then held[owner] = nil end
+  end
   lock.owner, lock.count = nil, 0
-  wake_one(lock.waiter)
+  while lock.first <= lock.last do
+    local place = lock.queue[lock.first]
+    lock.queue[lock.first] = nil
+    lock.first = lock.first + 1
+    if not place.dead then
+      own(lock, place.task, place.hook)
+      waiting[place.task] = nil
+      wake_one(place.bell)
+      return
+    end
+  end
+  if lock.name then lock.names[lock.name] = nil end -- A name that nobody wants costs nothing.
 end
 
 local function sweep()
-  for _, ended in ipairs(host.ended_tasks()) do
-    for lock in pairs(held[ended] or {}) do
-      host.log(3, "scriptlet: a mutex was released at the end of the task that held it")
-      release(lock)
+  local ended = host.ended_tasks()
+  if #ended == 0 then return end
+  for _, gone in ipairs(ended) do
+    local what = waiting[gone]
+    if what and what.place then what.place.dead = true end
+    waiting[gone] = nil
+  end
+  for _, gone in ipairs(ended) do
+    local locks = held[gone]
+    if locks then
+      for lock in pairs(locks) do
+        local shown = lock.name and "lock '" .. lock.name .. "'" or "thread.mutex"
+        host.log(3, "scriptlet: " .. shown .. ": released at end of " .. lock.hook)
+        release(lock)
+      end
     end
-    held[ended] = nil
   end
 end
+host.sweep = sweep
 
-local function take(lock, me)
-  lock.owner, lock.count = me, 1
-  if not held[me] then
-    held[me] = {}
-    host.watch_task()
+local function new_lock(kind) return { kind = kind, count = 0, first = 1, last = 0, queue = {} } end
+
+-- Whether the owner of the lock waits, directly or through others, for this task.
+local function is_deadlock(lock, me)
+  local owner = lock.owner
+  while owner do
+    if owner == me then return true end
+    local what = waiting[owner]
+    if not what then return false end
+    if what.lock then owner = what.lock.owner else owner = what.job.task end
   end
-  held[me][lock] = true
+  return false
+end
+
+local function acquire(lock, deadlock)
+  local me = task()
+  sweep()
+  host.watch_task()
+  if not lock.owner then
+    own(lock, me, host.hook_name())
+    return true
+  end
+  if is_deadlock(lock, me) then error(deadlock, 1) end
+  local place = { task = me, bell = waiter(), hook = host.hook_name() }
+  lock.last = lock.last + 1
+  lock.queue[lock.last] = place
+  waiting[me] = { lock = lock, place = place }
+  repeat
+    wait_for_lock(place.bell)
+    sweep()
+  until lock.owner == me
+  return true
 end
 
 -- Mutexes.
 local NORMAL, RECURSIVE, ERRORCHECK = 0, 1, 2
 local mutex, new_mutex = class("thread.mutex")
+local DEADLOCK = "failed to lock mutex: 35 Resource deadlock avoided"
 
 local function lock_mutex(lock)
-  local me = task()
-  if lock.owner == me then
-    if lock.kind == RECURSIVE then
-      lock.count = lock.count + 1
-      return true
-    end
-    error("failed to lock mutex: 35 Resource deadlock avoided", 1)
+  if lock.owner and lock.owner == task() then
+    if lock.kind ~= RECURSIVE then error(DEADLOCK, 1) end
+    lock.count = lock.count + 1
+    return true
   end
-  sweep()
-  while lock.owner do
-    wait_for_lock(lock.waiter)
-    sweep()
-  end
-  take(lock, me)
-  return true
+  return acquire(lock, DEADLOCK)
 end
 
 local function unlock_mutex(lock)
@@ -112,12 +167,40 @@ function mutex.trylock(...)
   end
   sweep()
   if lock.owner then return EBUSY end
-  take(lock, me)
+  host.watch_task()
+  own(lock, me, host.hook_name())
   return true
 end
 
-local function make_mutex(kind)
-  return new_mutex({ kind = kind or ERRORCHECK, count = 0, waiter = waiter() })
+local function make_mutex(kind) return new_mutex(new_lock(kind or ERRORCHECK)) end
+
+-- `msys.lock`: locks by name.
+local names = {}
+
+local function name_of(method, value)
+  local name = host.text(value)
+  if not name then error("bad argument #1 to '" .. method .. "' (string expected, got " .. type(value) .. ")", 1) end
+  return name
+end
+
+function msys.lock(name)
+  name = name_of("msys.lock", name)
+  local lock = names[name]
+  if not lock then
+    lock = new_lock(ERRORCHECK)
+    lock.name, lock.names = name, names
+  elseif lock.owner == task() then
+    error("lock '" .. name .. "' is already held", 1)
+  end
+  return acquire(lock, "deadlock on lock '" .. name .. "'")
+end
+
+function msys.unlock(name)
+  name = name_of("msys.unlock", name)
+  local lock = names[name]
+  if not lock or lock.owner ~= task() then error("lock '" .. name .. "' is not held by this task", 1) end
+  release(lock)
+  return true
 end
 
 -- Conditions: a mutex with a bell.
@@ -182,7 +265,12 @@ local thread_class, new_thread = class("thread.thread")
 
 function thread_class.join(...)
   local state = state_of("thread.thread", "join", select("#", ...), (...))
+  local me = task()
+  sweep()
+  host.watch_task()
+  waiting[me] = { job = state }
   while not state.done do wait(state.waiter) end
+  waiting[me] = nil
   return true
 end
 
@@ -224,6 +312,7 @@ function thread.create(call, argument, joinable)
   if object and given == nil then given = object end
   host.spawn(function()
     local me = task()
+    state.task = me
     host.os_of_task[me] = {}
     local ok, failure = pcall(call, given)
     if not ok then host.log(4, "thread pcall failed with status 2, error=" .. tostring(failure)) end

@@ -497,7 +497,7 @@ async fn mutexes_hold_over_waits_and_are_released_with_their_task() {
     let session = session();
     policy.call(&HookCall::ValidateEhlo { command: b"EHLO x\r\n", session: &session }).await.unwrap_err();
     run(3).await;
-    assert!(site.log.has("a mutex was released at the end of the task that held it"), "{:?}", site.log.all());
+    assert!(site.log.has("thread.mutex: released at end of"), "{:?}", site.log.all());
     let message = message(&session, "");
     let mail = HookCall::ValidateMailfrom { command: b"MAIL FROM:<>\r\n", session: &session, message: &message };
     policy.call(&mail).await.unwrap();

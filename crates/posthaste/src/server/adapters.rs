@@ -3,6 +3,7 @@
 //! A policy is loaded before reception exists (its hooks need the policy), so reception is reached through a cell that is
 //! filled once, right after.
 
+use super::{Core, policy_services};
 use arc_swap::ArcSwap;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -25,6 +26,7 @@ pub fn services(
     ids: &Arc<IdSource>,
     sessions: &Arc<Sessions>,
     queue: &Queue,
+    resolver: &ph_dns::Resolver,
     reception: &ReceptionCell,
 ) -> Services {
     Services {
@@ -35,20 +37,30 @@ pub fn services(
         routes: Arc::new(Bindings { config: config.clone(), queue: queue.clone() }),
         inject: Arc::new(Injector(reception.clone())),
         options: Arc::new(Values(config.clone())),
+        dns: Arc::new(policy_services::Names(resolver.clone())),
+        domains: Arc::new(policy_services::QueueDomains { queue: queue.clone(), cell: reception.clone() }),
+        configuration: Arc::new(policy_services::Options { config: config.clone(), cell: reception.clone() }),
     }
 }
 
-/// Reception, once it exists. Weak: reception owns the policy that holds this.
+/// Reception and the whole server, once they exist. Weak: reception owns the policy that holds this.
 #[derive(Clone, Default)]
-pub struct ReceptionCell(Arc<OnceLock<Weak<Reception>>>);
+pub struct ReceptionCell {
+    reception: Arc<OnceLock<Weak<Reception>>>,
+    pub(super) core: Arc<OnceLock<Weak<Core>>>,
+}
 
 impl ReceptionCell {
     pub fn fill(&self, reception: &Arc<Reception>) {
-        let _ = self.0.set(Arc::downgrade(reception));
+        let _ = self.reception.set(Arc::downgrade(reception));
+    }
+
+    pub(super) fn fill_core(&self, core: &Arc<Core>) {
+        let _ = self.core.set(Arc::downgrade(core));
     }
 
     fn get(&self) -> Option<Arc<Reception>> {
-        self.0.get()?.upgrade()
+        self.reception.get()?.upgrade()
     }
 }
 

@@ -11,6 +11,7 @@ mod hooks;
 pub mod logs;
 mod memory;
 mod pidfile;
+mod policy_services;
 mod signals;
 mod view;
 mod warn;
@@ -157,6 +158,9 @@ pub fn policy_settings(config: &Config) -> ph_policy::Settings {
         pcre_match_limit: u32::try_from(global.get(&opt::PCRE_MATCH_LIMIT)).unwrap_or(u32::MAX),
         pcre_cache_size: usize::try_from(global.get(&opt::PCRE_CACHE_SIZE)).unwrap_or(100),
         readfile_size_max: global.get(&opt::READFILE_SIZE_MAX),
+        thread_pools: ph_policy::ThreadPool::numbered(
+            config.threadpools().iter().map(|pool| (&*pool.name, pool.concurrency, pool.backlog)),
+        ),
     }
 }
 
@@ -252,7 +256,8 @@ impl Core {
         let ids = Arc::new(IdSource::new(std::process::id(), spool.id_floor()));
         let sessions = Arc::<Sessions>::default();
         let cell = ReceptionCell::default();
-        let services = adapters::services(&shared_config, &log, &clock, &ids, &sessions, &queue, &cell);
+        let names = resolver(&config);
+        let services = adapters::services(&shared_config, &log, &clock, &ids, &sessions, &queue, &names, &cell);
         let policy = Arc::new(Policy::load(services, policy_settings(&config)).await?);
         let stop = CancellationToken::new();
         let reception = Reception::new(Parts {
@@ -269,7 +274,7 @@ impl Core {
         let core = Arc::new(Core {
             path,
             debug: args.debug,
-            resolver: resolver(&config),
+            resolver: names,
             config: shared_config,
             log,
             clock,
@@ -289,6 +294,7 @@ impl Core {
             stop,
             _pidfile: pidfile,
         });
+        core.cell.fill_core(&core);
         core.open_console(bound_control, suspensions);
         core.warn_of_tls(core.reception.prepare_tls());
         core.warn_of_shadowed_commands();
@@ -433,6 +439,7 @@ impl Core {
                 &self.ids,
                 &self.sessions,
                 &self.queue,
+                &self.resolver,
                 &self.cell,
             );
             Arc::new(Policy::load(services, policy_settings(&config)).await.map_err(|error| error.to_string())?)
