@@ -6,12 +6,12 @@ use crate::services::Shared;
 use crate::settings::{Settings, SourceError};
 use ph_eventlog::{OutboundTls, Stage, Subsystem, metrics};
 use ph_message::Id;
-use ph_smtp::client::{Connection, Protocol, TlsMode, TlsTarget, text};
+use ph_smtp::client::{Connection, Protocol, Socket, TlsMode, TlsTarget, text};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Instant;
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::{TcpSocket, TcpStream, UnixStream};
 
 /// A connection that takes mail.
 pub(crate) struct Open {
@@ -19,6 +19,8 @@ pub(crate) struct Open {
     pub id: Id,
     pub host: Arc<str>,
     pub peer: IpAddr,
+    /// The peer as logs name it.
+    pub shown: IpAddr,
     pub port: u16,
     pub local: Option<IpAddr>,
     pub protocol: Protocol,
@@ -74,10 +76,13 @@ async fn attempt(
     let session = &settings.session;
     let now = shared.clock.now();
     let id = shared.ids.next(now);
-    entry.attempt(id, &target.host, target.address, now);
+    entry.attempt(id, &target.host, target.shown(), now);
     let fail = |stage, reply: &str, peer, whose| NotOpen { stage, reply: reply.to_owned(), id, peer, whose };
     let protocol = target.protocol(session.protocol);
+    // What lies behind a unix socket is this machine: there is nothing to be hidden from.
+    let tls = if target.socket.is_some() && tls == TlsMode::IfAvailable { TlsMode::No } else { tls };
     let source = match session.source(shared.routes.lookup(), target.address).await {
+        _ if target.socket.is_some() => None,
         Ok(source) => source,
         Err(SourceError::OtherFamily) => return Err((fail(Stage::NotConnected, "", None, Fault::Family), false)),
         Err(SourceError::Unresolved(name, reason)) => {
@@ -89,7 +94,12 @@ async fn attempt(
         }
     };
     let address = SocketAddr::new(target.address, target.port.unwrap_or(session.port));
-    let connecting = connect(address, source, session.send_buffer);
+    let connecting = async {
+        match &target.socket {
+            Some(path) => UnixStream::connect(path).await.map(Socket::Unix).map_err(ConnectError::of),
+            None => connect(address, source, session.send_buffer).await.map(Socket::Tcp),
+        }
+    };
     let began = Instant::now();
     let connected = tokio::time::timeout(session.connect_timeout, connecting).await;
     match &connected {
@@ -109,8 +119,11 @@ async fn attempt(
         }
         Err(_) => return Err((fail(Stage::NotConnected, text::CONNECT_TIMED_OUT, None, Fault::Host), false)),
     };
-    let peer = Some(target.address);
-    let local = stream.local_addr().ok().map(|address| address.ip());
+    let peer = Some(target.shown());
+    let local = match &stream {
+        Socket::Tcp(stream) => stream.local_addr().ok().map(|address| address.ip()),
+        Socket::Unix(_) => peer,
+    };
     entry.stage(Stage::ReadingBanner, shared.clock.now());
     let tls_target = match tls {
         TlsMode::No => None,
@@ -128,7 +141,7 @@ async fn attempt(
         },
     };
     let machine = Arc::new(session.machine(tls, protocol, sender_domain));
-    let trace = shared.connections.trace(&settings.at, id, target.address);
+    let trace = shared.connections.trace(&settings.at, id, target.shown());
     match Connection::open_traced(stream, machine, tls_target.as_ref(), trace).await {
         Ok(connection) => {
             metrics::OUTBOUND_TLS.add(u64::from(connection.tls().is_some()));
@@ -141,7 +154,8 @@ async fn attempt(
                 subject: tls.subject.clone(),
             });
             let host = target.host.clone();
-            Ok(Open { connection, id, host, peer: target.address, port: address.port(), local, protocol, tls })
+            let (peer, shown) = (target.address, target.shown());
+            Ok(Open { connection, id, host, peer, shown, port: address.port(), local, protocol, tls })
         }
         Err(failure) => {
             metrics::OUTBOUND_TLS_FAILURES.add(u64::from(failure.tls));
@@ -167,15 +181,21 @@ async fn connect(address: SocketAddr, source: Option<IpAddr>, buffer: Option<u32
     if let Some(source) = source {
         socket.bind(SocketAddr::new(source, 0)).map_err(ConnectError::Here)?;
     }
-    socket.connect(address).await.map_err(|error| match error.kind() {
-        // No port, no route to be asked for, no memory: the host was not even tried.
-        io::ErrorKind::AddrNotAvailable
-        | io::ErrorKind::AddrInUse
-        | io::ErrorKind::PermissionDenied
-        | io::ErrorKind::OutOfMemory
-        | io::ErrorKind::WouldBlock => ConnectError::Here(error),
-        _ => ConnectError::Refused,
-    })
+    socket.connect(address).await.map_err(ConnectError::of)
+}
+
+impl ConnectError {
+    fn of(error: io::Error) -> ConnectError {
+        match error.kind() {
+            // No port, no route to be asked for, no memory, no right: the host was not even tried.
+            io::ErrorKind::AddrNotAvailable
+            | io::ErrorKind::AddrInUse
+            | io::ErrorKind::PermissionDenied
+            | io::ErrorKind::OutOfMemory
+            | io::ErrorKind::WouldBlock => ConnectError::Here(error),
+            _ => ConnectError::Refused,
+        }
+    }
 }
 
 /// The client's stage as logs know it.

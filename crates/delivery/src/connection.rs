@@ -46,7 +46,7 @@ pub(crate) async fn run(shared: Arc<Shared>, permit: Permit, entry: Arc<Entry>) 
         fail_all(&shared, &at, |taken| shared.delay_unattempted(taken, &Where::NOWHERE, &text)).await;
         return;
     }
-    let route = match shared.routes.route(&at.domain).await {
+    let route = match shared.routes.route(&at.domain, settings.resolve_fully).await {
         Ok(route) => route,
         Err(Failure::Later(text)) => {
             shared.queue.note_error(&at, text);
@@ -65,6 +65,15 @@ pub(crate) async fn run(shared: Arc<Shared>, permit: Permit, entry: Arc<Entry>) 
             return;
         }
     };
+    if route.partial {
+        let (shared, domain) = (shared.clone(), at.domain.clone());
+        tokio::spawn(async move { shared.routes.complete(&domain).await });
+    }
+    if let Some(name) = shared.settings.rolled_up(&at, &route) {
+        // Whatever its limits are, they hold for all domains behind that host together.
+        shared.queue.reroute(&Scope::of(&at), &name).run().await;
+        return permit.defer(shared.clock.now(), Deferral::Resolving);
+    }
     // Where the first message decides how we greet, or a policy which TLS it needs, it is taken before there is a connection.
     let tls_policy = shared.policy_with(&[Hook::CoreGetOutboundTlsParameters]);
     let first = match settings.session.hello {
@@ -476,7 +485,7 @@ impl<'a> Session<'a> {
             connection: open.id,
             stage,
             bytes,
-            peer: Some(open.peer),
+            peer: Some(open.shown),
             host: &open.host,
             local: open.local,
             tls: open.tls.as_ref(),

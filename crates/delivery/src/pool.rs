@@ -146,7 +146,7 @@ impl DeliveryHandle {
 
     /// Looks a domain's hosts up, for the console.
     pub async fn resolve(&self, domain: &str) -> Option<RouteInfo> {
-        let _ = self.shared.routes.route(domain).await;
+        let _ = self.shared.routes.route(domain, true).await;
         self.shared.routes.info(domain)
     }
 

@@ -7,8 +7,12 @@
 use crate::lookup::{Addresses, Lookup, MxAnswer};
 use ph_config::{CidrSet, Config, GlobSet, ListenAddr, options as opt};
 use ph_smtp::client::Protocol;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::future::poll_fn;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::Path;
 use std::sync::Arc;
+use std::task::Poll;
 
 /// MX hosts of one domain that are looked at; more than this is abuse.
 const HOSTS_MAX: usize = 32;
@@ -37,9 +41,27 @@ pub struct Target {
     pub port: Option<u16>,
     /// The scheme of the route, where it names one.
     pub method: Option<Method>,
+    /// A unix socket of this machine. `address` then only stands for it in the books about hosts: it comes from a prefix to
+    /// which nothing is ever sent.
+    pub socket: Option<Arc<Path>>,
 }
 
 impl Target {
+    /// A unix socket of this machine.
+    fn of_socket(preference: u32, path: &str, method: Option<Method>) -> Target {
+        let mut hasher = DefaultHasher::new();
+        path.hash(&mut hasher);
+        // The discard-only prefix of RFC 6666.
+        let address = Ipv6Addr::from(0x0100_u128 << 112 | u128::from(hasher.finish())).into();
+        let socket = Some(Path::new(path).into());
+        Target { preference, host: path.into(), address, port: None, method, socket }
+    }
+
+    /// The address that logs show: unix sockets are this machine.
+    pub(crate) fn shown(&self) -> IpAddr {
+        if self.socket.is_some() { Ipv4Addr::LOCALHOST.into() } else { self.address }
+    }
+
     /// What is spoken to it, `configured` being the scope's `delivery_method`.
     pub(crate) fn protocol(&self, configured: Protocol) -> Protocol {
         match (self.method, configured) {
@@ -61,6 +83,10 @@ pub enum Method {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Route {
     pub targets: Vec<Target>,
+    /// Some hosts were not looked up yet when the first address was known.
+    pub partial: bool,
+    /// For how long it is good, where the configuration says so (`ttl` of a route).
+    pub life_s: Option<u64>,
 }
 
 /// Why there is no route.
@@ -81,8 +107,13 @@ pub struct Rules {
     pub prefer_ipv6: bool,
     pub prohibited: Arc<CidrSet>,
     pub skip: Arc<CidrSet>,
-    /// The domain is one that we relay for, and only its best MXs are used.
+    /// The domain is one that we relay for.
+    pub relayed: bool,
+    /// Only the best MXs of the domain are used.
     pub best_only: bool,
+    /// Wait for the addresses of all MXs, and not only for the first that are known. A domain that we relay for has always to
+    /// be known as a whole: otherwise mail might go to an MX behind ourselves.
+    pub wait_for_all: bool,
     pub own_name: Arc<str>,
     /// Where this process listens for SMTP.
     pub own_listens: Arc<[SocketAddr]>,
@@ -110,6 +141,8 @@ impl Rules {
             prefer_ipv6: global.get(&opt::PREFER_IPV6_MXS),
             prohibited: global.get(&opt::PROHIBITED_HOSTS),
             skip: global.get(&opt::SKIP_HOSTS),
+            relayed,
+            wait_for_all: true,
             best_only: relayed && global.get(&opt::ONLY_USE_BEST_MX_FOR_RELAY_DOMAINS),
             own_name: global.get(&opt::HOSTNAME),
             own_listens: listens.filter_map(|listen| tcp(&listen.address)).collect(),
@@ -134,9 +167,19 @@ impl Rules {
 
 /// Finds the route of a domain.
 pub async fn resolve(lookup: &dyn Lookup, domain: &str, rules: &Rules) -> Result<Route, NoRoute> {
-    let mut found = Finding { lookup, rules, targets: Vec::new(), mx_failed: false, silent: false, loops: false };
+    let mut found = Finding {
+        lookup,
+        rules,
+        targets: Vec::new(),
+        partial: false,
+        life_s: None,
+        mx_failed: false,
+        silent: false,
+        loops: false,
+    };
     if rules.routes.is_empty() {
         match parse_domain(domain) {
+            Domain::Socket(path) => found.targets.push(Target::of_socket(0, path, None)),
             Domain::Address(address, port) => found.add(0, address.to_string().into(), address, port, None)?,
             Domain::Host(host, Some(port)) => found.host(0, host, Some(port), None, None).await?,
             Domain::Host(host, None) => found.dns(0, host).await?,
@@ -146,7 +189,7 @@ pub async fn resolve(lookup: &dyn Lookup, domain: &str, rules: &Rules) -> Result
             found.route_item(place as u32, item, domain).await?;
         }
     }
-    let Finding { mut targets, mx_failed, silent, loops, .. } = found;
+    let Finding { mut targets, partial, life_s, mx_failed, silent, loops, .. } = found;
     if targets.is_empty() {
         return Err(if loops { NoRoute::Final(text::LOOP) } else { NoRoute::Failed { mx_failed, silent } });
     }
@@ -157,13 +200,15 @@ pub async fn resolve(lookup: &dyn Lookup, domain: &str, rules: &Rules) -> Result
         let best = targets[0].preference;
         targets.retain(|target| target.preference == best);
     }
-    Ok(Route { targets })
+    Ok(Route { targets, partial, life_s })
 }
 
 struct Finding<'a> {
     lookup: &'a dyn Lookup,
     rules: &'a Rules,
     targets: Vec<Target>,
+    partial: bool,
+    life_s: Option<u64>,
     mx_failed: bool,
     silent: bool,
     loops: bool,
@@ -184,14 +229,22 @@ impl Finding<'_> {
         let value = |key: &str| query.split('&').find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
         let preference = value("pref").and_then(|pref| pref.parse().ok()).unwrap_or(place);
         let kind = value("type").map(str::to_ascii_lowercase);
+        if let Some(ttl_s) = value("ttl").and_then(|ttl| ttl.parse::<u64>().ok()) {
+            self.life_s = Some(self.life_s.map_or(ttl_s, |other| other.min(ttl_s)).max(1));
+        }
         let method = match scheme.map(str::to_ascii_lowercase).as_deref() {
             Some("lmtp") => Some(Method::Lmtp),
             Some("smtp" | "esmtp") => Some(Method::Smtp),
             _ => None,
         };
-        let bare = place_of_host.split('/').next().unwrap_or(place_of_host);
+        let is_socket = place_of_host.starts_with('/');
+        let bare = if is_socket { place_of_host } else { place_of_host.split('/').next().unwrap_or(place_of_host) };
         let named = value("port").and_then(|port| port.parse().ok());
         match parse_domain(bare) {
+            Domain::Socket(path) => {
+                self.targets.push(Target::of_socket(level(preference), path, method));
+                Ok(())
+            }
             Domain::Address(address, port) => {
                 self.add(level(preference), address.to_string().into(), address, named.or(port), method)
             }
@@ -258,11 +311,9 @@ impl Finding<'_> {
         };
         hosts.sort();
         hosts.truncate(HOSTS_MAX);
-        let mut resolved = Vec::with_capacity(hosts.len());
-        for (preference, host) in hosts {
-            let addresses = self.addresses(&host).await;
-            resolved.push((preference, host, addresses));
-        }
+        let is_named = |(_, host): &(u16, String)| host.eq_ignore_ascii_case(&self.rules.own_name);
+        let wait_for_all = self.rules.wait_for_all || self.rules.relayed || hosts.iter().any(is_named);
+        let resolved = if wait_for_all { self.resolve_all(hosts).await } else { self.resolve_some(hosts).await };
         // Ourselves, and whatever is as good or worse: mail never goes to a host that is as far away as we are.
         let is_own = |host: &str, addresses: &[IpAddr]| {
             addresses.iter().any(|address| self.rules.is_own(host, *address))
@@ -282,8 +333,47 @@ impl Finding<'_> {
         Ok(())
     }
 
+    async fn resolve_all(&mut self, hosts: Vec<(u16, String)>) -> Vec<(u16, String, Vec<IpAddr>)> {
+        let mut resolved = Vec::with_capacity(hosts.len());
+        for (preference, host) in hosts {
+            let addresses = self.addresses(&host).await;
+            resolved.push((preference, host, addresses));
+        }
+        resolved
+    }
+
+    /// Looks all hosts up at once, and waits until one of them has an address that may be used.
+    async fn resolve_some(&mut self, hosts: Vec<(u16, String)>) -> Vec<(u16, String, Vec<IpAddr>)> {
+        let lookup = self.lookup;
+        let mut asked: Vec<_> =
+            hosts.iter().map(|(_, host)| Some(lookup.addresses(host, self.rules.use_ipv6))).collect();
+        let mut known: Vec<Option<Vec<IpAddr>>> = vec![None; hosts.len()];
+        poll_fn(|cx| {
+            for (question, answer) in asked.iter_mut().zip(&mut known) {
+                let Some(open) = question else { continue };
+                if let Poll::Ready(addresses) = open.as_mut().poll(cx) {
+                    *question = None;
+                    *answer = Some(self.sift(addresses));
+                }
+            }
+            let skip = &self.rules.skip;
+            let may_begin = known.iter().flatten().flatten().any(|address| !skip.contains(*address));
+            if may_begin || known.iter().all(Option::is_some) { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        drop(asked);
+        self.partial = known.iter().any(Option::is_none);
+        let some = |((preference, host), addresses): (_, Option<Vec<IpAddr>>)| Some((preference, host, addresses?));
+        hosts.into_iter().zip(known).filter_map(some).collect()
+    }
+
     async fn addresses(&mut self, host: &str) -> Vec<IpAddr> {
-        match self.lookup.addresses(host, self.rules.use_ipv6).await {
+        let found = self.lookup.addresses(host, self.rules.use_ipv6).await;
+        self.sift(found)
+    }
+
+    fn sift(&mut self, found: Addresses) -> Vec<IpAddr> {
+        match found {
             Addresses::Found(mut addresses) => {
                 addresses.retain(|address| self.rules.use_ipv6 || address.is_ipv4());
                 addresses.truncate(ADDRESSES_MAX);
@@ -310,7 +400,7 @@ impl Finding<'_> {
         }
         let known = |target: &Target| target.address == address && target.port == port && target.host == host;
         if !self.rules.skip.contains(address) && !self.targets.iter().any(known) {
-            self.targets.push(Target { preference, host, address, port, method });
+            self.targets.push(Target { preference, host, address, port, method, socket: None });
         }
         Ok(())
     }
@@ -321,10 +411,14 @@ impl Finding<'_> {
 enum Domain<'a> {
     Address(IpAddr, Option<u16>),
     Host(&'a str, Option<u16>),
+    Socket(&'a str),
 }
 
-/// `[1.2.3.4]`, `[IPv6:fd00::1]`, `[fd00::1]:25`, `1.2.3.4`, `1.2.3.4:25`, `host:25`, `host`.
+/// `[1.2.3.4]`, `[IPv6:fd00::1]`, `[fd00::1]:25`, `1.2.3.4`, `1.2.3.4:25`, `host:25`, `host`, `/path/of/a/socket`.
 fn parse_domain(text: &str) -> Domain<'_> {
+    if text.starts_with('/') {
+        return Domain::Socket(text);
+    }
     if let Some((inner, rest)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
         let bare = inner.get(..5).filter(|tag| tag.eq_ignore_ascii_case("ipv6:")).map_or(inner, |_| &inner[5..]);
         let port = rest.strip_prefix(':').and_then(|port| port.parse().ok());

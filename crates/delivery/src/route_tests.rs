@@ -3,6 +3,8 @@
 use super::*;
 use crate::lookup::Answer;
 use std::collections::HashMap;
+use std::pin::pin;
+use std::task::{Context, Waker};
 
 #[derive(Default)]
 struct Zone {
@@ -142,4 +144,58 @@ async fn relay_domains_use_only_their_best_mx() {
     assert_eq!(routed(text, "two.example").await, ok(&["10 192.0.2.1"]));
     let text = "relay_domains = ( two.example ) only_use_best_mx_for_relay_domains = false";
     assert_eq!(routed(text, "two.example").await.unwrap().len(), 3);
+}
+
+/// As `Zone`, but one host's addresses never come.
+struct Slow(Zone, &'static str);
+
+impl Lookup for Slow {
+    fn mx<'a>(&'a self, domain: &'a str) -> Answer<'a, MxAnswer> {
+        self.0.mx(domain)
+    }
+
+    fn addresses<'a>(&'a self, host: &'a str, want_v6: bool) -> Answer<'a, Addresses> {
+        if host == self.1 { Box::pin(std::future::pending()) } else { self.0.addresses(host, want_v6) }
+    }
+}
+
+#[test]
+fn the_first_known_address_suffices_where_not_all_are_waited_for() {
+    let zone = |slow| Slow(zone(), slow);
+    // (options, slow host, what is found: preferences and whether more is to come)
+    for (text, slow, wanted) in [
+        ("", "", Some((vec![10, 20, 20], false))),
+        ("", "mx1.example", Some((vec![20, 20], true))),
+        ("", "mx2.example", Some((vec![10], true))),
+        ("fully = true", "mx1.example", None),
+        // A domain that we relay for is always waited for, and so is one that has our name among its hosts.
+        ("relay_domains = ( two.example )", "mx1.example", None),
+        ("hostname = mx2.example", "mx1.example", None),
+        // What is to be skipped is no address to begin with.
+        ("skip_hosts = ( 192.0.2.2, 192.0.2.3 )", "mx1.example", None),
+    ] {
+        let config = Config::parse("test", &text.replace("fully = true", "")).unwrap().config;
+        let mut rules = Rules::new(&config, "two.example");
+        assert!(rules.wait_for_all, "unless the option says otherwise");
+        rules.wait_for_all = text == "fully = true";
+        let lookup = zone(slow);
+        // Whatever comes at all comes at once here.
+        let mut resolving = pin!(resolve(&lookup, "two.example", &rules));
+        let found = match resolving.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(route) => {
+                let route = route.unwrap();
+                Some((route.targets.iter().map(|target| target.preference).collect::<Vec<_>>(), route.partial))
+            }
+            Poll::Pending => None,
+        };
+        assert_eq!(found, wanted, "{text} {slow}");
+    }
+}
+
+#[tokio::test]
+async fn the_shortest_ttl_of_the_routes_is_the_life_of_the_route() {
+    let text = "routes = ( \"smtp://192.0.2.7?ttl=30\", \"smtp://192.0.2.8?ttl=5\", \"192.0.2.9\" )";
+    let config = Config::parse("test", text).unwrap().config;
+    let route = resolve(&zone(), "two.example", &Rules::new(&config, "two.example")).await.unwrap();
+    assert_eq!((route.life_s, route.targets.len()), (Some(5), 3));
 }

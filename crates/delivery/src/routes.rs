@@ -46,6 +46,8 @@ struct Known {
 #[derive(Clone, Default)]
 struct Entry {
     answer: Option<(Time, Result<Arc<Route>, Failure>)>,
+    /// Somebody looks up what is missing.
+    completing: bool,
     mx_failures: u32,
     failures: u32,
 }
@@ -90,13 +92,15 @@ impl Routes {
         &*self.lookup
     }
 
-    /// The route of a domain, looked up where it is not known.
-    pub async fn route(&self, domain: &str) -> Result<Arc<Route>, Failure> {
+    /// The route of a domain, looked up where it is not known. Unless it is to be `whole`, the first address that is known
+    /// suffices.
+    pub async fn route(&self, domain: &str, whole: bool) -> Result<Arc<Route>, Failure> {
         let config = self.config.load_full();
         let now = self.clock.now();
         let entry = self.entry(&config, domain);
         if let Some((until, answer)) = &entry.answer
             && *until > now
+            && !(whole && is_partial(answer))
         {
             return answer.clone();
         }
@@ -105,6 +109,7 @@ impl Routes {
         let fallback = scope.get(&opt::MX_FAILURES_FALLBACK_TO_A);
         let enough = if fallback < 0 { 1 } else { u32::try_from(fallback).unwrap_or(u32::MAX) };
         rules.without_mx = entry.mx_failures >= enough;
+        rules.wait_for_all = whole;
         let found = route::resolve(&*self.lookup, domain, &rules).await;
         let purge_after = u32::try_from(scope.get(&opt::DNS_FAILURES_TO_PURGE)).unwrap_or(0);
         self.learn(&config, domain, found, rules.without_mx, purge_after)
@@ -140,6 +145,7 @@ impl Routes {
         if known.generation == config.generation()
             && let Some((until, answer)) = &entry.answer
             && *until > now
+            && !(is_partial(answer) && !is_partial(&found))
         {
             return answer.clone();
         }
@@ -149,7 +155,7 @@ impl Routes {
                 if !without_mx {
                     entry.mx_failures = 0;
                 }
-                (LIFE_S, Ok(Arc::new(route)))
+                (route.life_s.unwrap_or(LIFE_S), Ok(Arc::new(route)))
             }
             Err(NoRoute::Final(text)) => (FAILURE_LIFE_S, Err(Failure::Final(text))),
             Err(NoRoute::Failed { mx_failed, silent }) => {
@@ -171,6 +177,20 @@ impl Routes {
             known.note_behind(&name, route);
         }
         answer
+    }
+
+    /// Looks up what is missing of a route, once for each time that a part of it became known.
+    pub async fn complete(&self, domain: &str) {
+        let is_mine = match self.known.lock().domains.get_mut(domain) {
+            Some(entry) => !std::mem::replace(&mut entry.completing, true),
+            None => false,
+        };
+        if is_mine {
+            let _ = self.route(domain, true).await;
+            if let Some(entry) = self.known.lock().domains.get_mut(domain) {
+                entry.completing = false;
+            }
+        }
     }
 
     /// Other domains that were seen behind an address.
@@ -220,6 +240,16 @@ impl Routes {
             }
         }
         Some(info)
+    }
+}
+
+fn is_partial<R: AsRef<Route>, E>(answer: &Result<R, E>) -> bool {
+    answer.as_ref().is_ok_and(|route| route.as_ref().partial)
+}
+
+impl AsRef<Route> for Route {
+    fn as_ref(&self) -> &Route {
+        self
     }
 }
 
@@ -289,10 +319,10 @@ mod tests {
             Failure::Purge(text::LOOKUP_FAILED),
             Failure::Later(text::NO_MX_OR_A),
         ] {
-            assert_eq!(routes.route("d.example").await.unwrap_err(), wanted);
+            assert_eq!(routes.route("d.example", true).await.unwrap_err(), wanted);
             // Whoever asks in between gets the same without a look-up.
             let asked = flaky.asked.load(Relaxed);
-            assert_eq!(routes.route("d.example").await.unwrap_err(), wanted);
+            assert_eq!(routes.route("d.example", true).await.unwrap_err(), wanted);
             assert_eq!(flaky.asked.load(Relaxed), asked);
             clock.advance(Duration::from_secs(FAILURE_LIFE_S));
         }
@@ -305,7 +335,7 @@ mod tests {
         let asked: Vec<_> = (0..20)
             .map(|_| {
                 let routes = routes.clone();
-                tokio::spawn(async move { routes.route("d.example").await.unwrap_err() })
+                tokio::spawn(async move { routes.route("d.example", true).await.unwrap_err() })
             })
             .collect();
         for answer in asked {
@@ -318,7 +348,7 @@ mod tests {
         let flaky = Arc::new(Flaky { silent: true, ..Flaky::default() });
         let (routes, clock) = routes("dns_failures_to_purge = 2", flaky);
         for _ in 0..10 {
-            assert_eq!(routes.route("d.example").await.unwrap_err(), Failure::Later(text::NO_MX_OR_A));
+            assert_eq!(routes.route("d.example", true).await.unwrap_err(), Failure::Later(text::NO_MX_OR_A));
             clock.advance(Duration::from_secs(FAILURE_LIFE_S));
         }
     }
@@ -329,10 +359,10 @@ mod tests {
             let flaky = Arc::new(Flaky { addresses: vec!["192.0.2.1".parse().unwrap()], ..Flaky::default() });
             let (routes, clock) = routes(&format!("mx_failures_fallback_to_a = {option}"), flaky);
             for _ in 0..failures {
-                assert!(routes.route("d.example").await.is_err());
+                assert!(routes.route("d.example", true).await.is_err());
                 clock.advance(Duration::from_secs(FAILURE_LIFE_S));
             }
-            assert!(routes.route("d.example").await.is_ok(), "{option}");
+            assert!(routes.route("d.example", true).await.is_ok(), "{option}");
         }
     }
 }

@@ -3,6 +3,7 @@
 //! The only file here, besides `route`, that knows names of options.
 
 use crate::lookup::{Addresses, Lookup};
+use crate::route::Route;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use ph_config::{Config, Scope, options as opt};
@@ -10,7 +11,7 @@ use ph_message::dsn::Inline;
 use ph_message::{Context, Envelope};
 use ph_queue::QueueRef;
 use ph_smtp::client::{self, ClientTls, Credentials, Mechanism, Protocol, Timeouts, TlsMode, TlsOptions, Verify};
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -36,6 +37,8 @@ pub struct Settings {
     pub batch_max: usize,
     /// `migrate_connections_between_sibling_domains`.
     pub migrate: bool,
+    /// `fully_resolve_before_smtp`.
+    pub resolve_fully: bool,
     pub reports: Reports,
     /// The method, where it is none that is spoken here.
     pub unknown_method: Option<Arc<str>>,
@@ -148,6 +151,7 @@ impl Settings {
             recipients_max: limit(scope.get(&opt::MAX_RECIPIENTS_PER_CONNECTION)),
             batch_max: usize::try_from(scope.get(&opt::MAX_RECIPIENTS_PER_BATCH)).unwrap_or(100).max(1),
             migrate: config.global().get(&opt::MIGRATE_CONNECTIONS_BETWEEN_SIBLING_DOMAINS),
+            resolve_fully: scope.get(&opt::FULLY_RESOLVE_BEFORE_SMTP),
             reports: Reports::new(config, &scope),
             unknown_method: protocol.is_none().then_some(method),
         }
@@ -297,6 +301,8 @@ fn limit(value: i64) -> u32 {
 const QUEUES_MAX: usize = 16_384;
 /// TLS configurations that are kept ready.
 const TLS_MAX: usize = 256;
+/// Routing domains that others may be rolled up to in one generation of the configuration: each stands in it.
+const ROLLUPS_MAX: usize = 65_536;
 
 /// Settings by queue, of the present generation.
 pub struct SettingsCache {
@@ -309,6 +315,8 @@ struct Known {
     generation: u64,
     queues: HashMap<QueueRef, Arc<Settings>>,
     tls: HashMap<TlsOptions, Arc<ClientTls>>,
+    /// Routing domains that others were rolled up to.
+    rollups: HashSet<String>,
 }
 
 impl SettingsCache {
@@ -325,8 +333,10 @@ impl SettingsCache {
     pub fn of(&self, at: &QueueRef) -> Arc<Settings> {
         let config = self.config.load();
         let mut known = self.known.lock();
-        if known.generation != config.generation() || known.queues.len() >= QUEUES_MAX {
+        if known.generation != config.generation() {
             *known = Known { generation: config.generation(), ..Known::default() };
+        } else if known.queues.len() >= QUEUES_MAX {
+            known.queues.clear();
         }
         if let Some(settings) = known.queues.get(at) {
             return settings.clone();
@@ -334,6 +344,35 @@ impl SettingsCache {
         let settings = Arc::new(Settings::new(&config, at));
         known.queues.insert(at.clone(), settings.clone());
         settings
+    }
+
+    /// The routing domain under which mail for `at` is to be queued instead (`rollup_mx`): that of the first host of its
+    /// route, the best first, that has one. A domain to which others were rolled up stays where it is, or two that name each other
+    /// would pass their mail to and fro.
+    pub(crate) fn rolled_up(&self, at: &QueueRef, route: &Route) -> Option<String> {
+        let config = self.config.load();
+        let mut looked_at: Option<&str> = None;
+        for target in &route.targets {
+            if looked_at.replace(&target.host) == Some(&target.host) {
+                continue; // another address of the same host
+            }
+            let host = config.host(&at.group, &at.binding, &target.host);
+            if !host.get(&opt::ROLLUP_MX) {
+                continue;
+            }
+            let name = host.get(&opt::ROLLUP_MX_NAME).unwrap_or_else(|| target.host.clone());
+            let name = name.trim_end_matches('.').to_ascii_lowercase();
+            let mut known = self.known.lock();
+            if name.is_empty() || *at.domain == *name || known.rollups.contains(at.domain.as_str()) {
+                return None;
+            }
+            if known.rollups.len() < ROLLUPS_MAX || known.rollups.contains(&name) {
+                known.rollups.insert(name.clone());
+                return Some(name);
+            }
+            return None;
+        }
+        None
     }
 
     /// TLS as options say, its files read on a thread that may wait. What is odd about them is told once, to `warn`.

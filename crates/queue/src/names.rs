@@ -22,11 +22,14 @@ pub struct QueueRef {
 }
 
 impl QueueRef {
-    /// A queue by its names. An empty binding is `default`, an empty group likewise; the domain is lower-cased.
+    /// A queue by its names. An empty binding is `default`, an empty group likewise; the domain is lower-cased, unless it is
+    /// the path of a socket.
     pub fn new(group: &str, binding: &str, domain: &str) -> QueueRef {
         let or_default = |name: &str| CompactString::from(if name.is_empty() { DEFAULT } else { name });
         let mut domain = CompactString::from(domain);
-        domain.make_ascii_lowercase();
+        if !domain.starts_with('/') {
+            domain.make_ascii_lowercase();
+        }
         QueueRef { group: or_default(group), binding: or_default(binding), domain }
     }
 }

@@ -23,8 +23,8 @@ options! {
     SUSPEND_DELIVERY: bool = boolean("Suspend_Delivery", "false", S4);
     /// `true` and `inline`: recipients are refused at RCPT, and queued mail fails. `internal`: mail is taken, then fails.
     BLACKHOLE: Arc<str> = word("Blackhole", "false", &["false", "true", "inline", "internal"], S4);
-    /// Pause between looks at delayed mail while active mail waits.
-    DELAYED_QUEUE_SCAN_INTERVAL: u64 = interval("Delayed_Queue_Scan_Interval", "15", G);
+    /// Pause between looks at delayed mail while active mail waits; here every message is taken up at its time.
+    DELAYED_QUEUE_SCAN_INTERVAL: u64 = interval("Delayed_Queue_Scan_Interval", "15", G).accepted();
     /// Spreads a requeue of many messages evenly over this time.
     DELAYED_BINDING_DOMAIN_FUZZ: u64 = interval("Delayed_Binding_Domain_Fuzz", "0", G.or(BG).or(B));
     /// Rest for an address after a failed connection or a breach of protocol.
@@ -74,11 +74,11 @@ options! {
     /// Domains to which bounces come back. Mail for them is taken from anybody.
     BOUNCE_DOMAINS: Arc<GlobSet> = domains("Bounce_Domains", G.or(P));
     /// What becomes of a bounce that came back, once it is logged: it is routed on, or dropped.
-    BOUNCE_BEHAVIOR: Arc<str> = word("Bounce_Behavior", "pass", &["pass", "blackhole"], G.or(D));
+    BOUNCE_BEHAVIOR: Arc<str> = word("Bounce_Behavior", "pass", &["pass", "blackhole"], G.or(D)).missing();
     /// Pattern of the envelope senders whose bounces are processed; without it all are.
-    BOUNCE_PATTERN: Option<Arc<Pcre>> = pattern("Bounce_Pattern", G.or(D));
+    BOUNCE_PATTERN: Option<Arc<Pcre>> = pattern("Bounce_Pattern", G.or(D)).missing();
     /// Addresses and `@domain`s, separated by commas, that can never be the original recipient of a bounce.
-    BOUNCE_SUPPRESS_LIST: Arc<str> = text("Bounce_Suppress_List", "", G);
+    BOUNCE_SUPPRESS_LIST: Arc<str> = text("Bounce_Suppress_List", "", G).missing();
     /// Classified texts that are remembered.
     BOUNCE_CACHE_SIZE: i64 = int("Bounce_Cache_Size", "16384", G).missing();
     /// How long a classified text is remembered.

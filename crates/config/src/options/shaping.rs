@@ -49,7 +49,7 @@ options! {
     /// Time for the answer to RSET.
     RSET_TIMEOUT: u64 = interval("RSET_Timeout", "30", S4);
     /// Time for the answer to a delivery over HTTP or a push service.
-    DELIVERY_RESPONSE_TIMEOUT: u64 = milliseconds("Delivery_Response_Timeout", "5000", S4);
+    DELIVERY_RESPONSE_TIMEOUT: u64 = milliseconds("Delivery_Response_Timeout", "5000", S4).missing();
     /// Upper bound of the send buffer of outbound sockets.
     TCP_BUFFER_SIZE: u64 = size("TCP_Buffer_Size", "32768", G);
     /// Nothing to choose here.

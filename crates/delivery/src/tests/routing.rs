@@ -119,3 +119,92 @@ async fn a_gateway_and_a_literal_need_no_dns() {
     assert_eq!(lines[0][5], literal);
     assert_eq!(peer.commands("RCPT"), ["RCPT TO:<r@d.example>"]);
 }
+
+#[tokio::test]
+async fn domains_behind_one_host_are_queued_together_where_it_says_so() {
+    let peer = Peer::start(&[]).await;
+    let ip = peer.address.ip();
+    let zone = format!(
+        "a.example MX 10 mx.host.example\nb.example MX 10 MX.host.example\nc.example MX 10 other.example\n\
+         big.example MX 10 mx.host.example\nmx.host.example A {ip}\nother.example A {ip}\n"
+    );
+    let config = format!(
+        "remote_smtp_port = {} host mx.host.example {{ rollup_mx = true rollup_mx_name = Big.Example }}",
+        peer.address.port()
+    );
+    let world = World::running(&config, &zone).await;
+    let mut wanted = Vec::new();
+    for (domain, queued) in [("a", "big"), ("b", "big"), ("c", "c"), ("big", "big")] {
+        let id = world.push("s@x.example", &format!("r@{domain}.example")).await;
+        wanted.push((id.to_string(), format!("{queued}.example")));
+    }
+    let lines = world.wait_for("D", 4).await;
+    let mut found: Vec<_> = lines.iter().map(|line| (line[1].clone(), line[5].clone())).collect();
+    found.sort();
+    wanted.sort();
+    assert_eq!(found, wanted);
+    assert!(world.lines_of("T").is_empty());
+}
+
+#[tokio::test]
+async fn domains_that_are_rolled_up_to_each_other_do_not_go_to_and_fro() {
+    let peer = Peer::start(&[]).await;
+    let ip = peer.address.ip();
+    let zone =
+        format!("a.example MX 10 mxa.example\nb.example MX 10 mxb.example\nmxa.example A {ip}\nmxb.example A {ip}\n");
+    let config = format!(
+        "remote_smtp_port = {} host mxa.example {{ rollup_mx = true rollup_mx_name = b.example }} \
+         host mxb.example {{ rollup_mx = true rollup_mx_name = a.example }}",
+        peer.address.port()
+    );
+    let world = World::running(&config, &zone).await;
+    for domain in ["a", "b"] {
+        world.push("s@x.example", &format!("r@{domain}.example")).await;
+    }
+    world.wait_for("D", 2).await;
+    world.drained().await;
+}
+
+#[tokio::test]
+async fn a_gateway_may_be_a_unix_socket() {
+    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+    let world = World::running("delivery_method = LMTP tls = ifavailable prohibited_hosts = ( ::/0 )", "").await;
+    let path = world.folder.path().join("Lmtp");
+    let listener = tokio::net::UnixListener::bind(&path).unwrap();
+    let envelope = world.envelope("s@x.example", "r@d.example");
+    let gateway = path.display().to_string();
+    world
+        .push_with(Envelope { routing_domain: Some(gateway.as_str().into()), ..envelope }, "A: b\r\n\r\nhello\r\n")
+        .await;
+    let (stream, _) = listener.accept().await.unwrap();
+    let mut stream = BufReader::new(stream);
+    stream.write_all(b"220 box\r\n").await.unwrap();
+    let mut heard = Vec::new();
+    loop {
+        let mut line = String::new();
+        stream.read_line(&mut line).await.unwrap();
+        let reply = match line.split([' ', '\r']).next() {
+            Some("LHLO") => "250-box\r\n250 STARTTLS\r\n",
+            Some("DATA") => "354 go on\r\n",
+            Some("MAIL" | "RCPT") => "250 ok\r\n",
+            Some(".") => "250 in the box\r\n",
+            _ => "",
+        };
+        stream.write_all(reply.as_bytes()).await.unwrap();
+        heard.push(line);
+        if reply == "250 in the box\r\n" {
+            break;
+        }
+    }
+    assert!(heard[0].starts_with("LHLO") && heard.contains(&"hello\r\n".to_owned()), "{heard:?}");
+    let line = &world.wait_for("D", 1).await[0];
+    assert_eq!((&*line[5], &*line[11]), (&*gateway, "127.0.0.1"));
+
+    // One that nobody listens on is a host that cannot be reached, and no other one rests for it.
+    let gone = world.folder.path().join("gone").display().to_string();
+    let envelope = world.envelope("s@x.example", "r2@d.example");
+    world.push_with(Envelope { routing_domain: Some(gone.as_str().into()), ..envelope }, "A: b\r\n\r\n").await;
+    assert_eq!(world.wait_for("T", 1).await[0][13], NO_HOSTS);
+    let at = ph_queue::QueueRef::new("", "", &gone);
+    assert!(world.queue.host_is_up(&at, "127.0.0.1".parse().unwrap()));
+}
