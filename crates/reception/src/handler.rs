@@ -204,7 +204,7 @@ impl Handler for Inbound {
     }
 
     async fn tls_config(&mut self, config: Arc<rustls::ServerConfig>) -> Result<Arc<rustls::ServerConfig>, String> {
-        handshake::config(self, config).await
+        handshake::config(self, config).await.inspect_err(|problem| self.rx.complain(problem))
     }
 
     async fn tls_started(&mut self, facts: &TlsFacts) -> Option<Reply> {
