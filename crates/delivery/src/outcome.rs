@@ -8,7 +8,7 @@ use crate::classify::classify;
 use crate::services::{HasPolicy, Shared};
 use ph_eventlog::{Attempt, OutboundTls, Stage, Subsystem};
 use ph_message::dsn::Action;
-use ph_message::{Content, DeliveryState, Envelope, Id, Time};
+use ph_message::{Content, DeliveryState, Envelope, Id, Summary, Time};
 use ph_policy::{Hook, HookCall, Message};
 use ph_queue::{QueueRef, Taken, Verdict};
 use ph_spool::{SpoolError, Stored};
@@ -69,7 +69,7 @@ impl Shared {
         let now = self.clock.now();
         let mut reworded = None;
         if let Some(policy) = self.policy_with(&[Hook::CoreLogDeliveryV1, Hook::CoreLogAttemptV1]) {
-            let message = &message_of(&stored.envelope, &stored.content);
+            let message = &message_in_queue(stored, &taken.summary);
             let call = HookCall::CoreLogDeliveryV1 { message, domain: &at.domain, now, note: reply };
             reworded = log_hooks(&policy, message, &call, &at.domain, now, reply).await;
         }
@@ -98,7 +98,7 @@ impl Shared {
             Hook::CorePreMailqMessageRequeue,
         ];
         let policy = self.policy_with(&hooks);
-        let message = policy.as_ref().map(|_| message_of(&stored.envelope, &stored.content));
+        let message = policy.as_ref().map(|_| message_in_queue(stored, &taken.summary));
         let mut chosen = None;
         if let (Some(policy), Some(message)) = (&policy, &message) {
             // When to try again depends on what was said: `msg:code()` has it.
@@ -153,7 +153,7 @@ impl Shared {
         let now = self.clock.now();
         let mut reworded = None;
         if let Some(policy) = self.policy_with(&[Hook::CoreLogPermanentFailureV1, Hook::CoreLogAttemptV1]) {
-            let message = &message_of(&stored.envelope, &stored.content);
+            let message = &message_in_queue(stored, &taken.summary);
             let call = HookCall::CoreLogPermanentFailureV1 { message, domain: &at.domain, now, note: reply };
             reworded = log_hooks(&policy, message, &call, &at.domain, now, reply).await;
         }
@@ -273,6 +273,14 @@ fn code_and_lines(reply: &str) -> Option<(u16, String)> {
 pub(crate) fn message_of(envelope: &Envelope, content: &Content) -> Arc<Message> {
     let message = Message::new(envelope.clone(), Some(content.clone()));
     message.state.lock().read_only = true;
+    message
+}
+
+/// The same with what deliveries have made of it so far.
+fn message_in_queue(stored: &Stored, summary: &Summary) -> Arc<Message> {
+    let message = message_of(&stored.envelope, &stored.content);
+    let Summary { retries, attempts, next_attempt, .. } = *summary;
+    message.state.lock().delivery = DeliveryState { retries, attempts, next_attempt, ..DeliveryState::default() };
     message
 }
 

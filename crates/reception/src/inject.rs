@@ -113,14 +113,16 @@ impl Reception {
     /// The record of a message that a hook threw away.
     fn log_discard(&self, message: &Message, reason: &str) {
         let state = message.state.lock();
+        // A reason begins with its code.
+        let code = reason.get(..3).and_then(|code| code.parse().ok()).filter(|code| (100..1000).contains(code));
         self.log.rejection(&Rejection {
             now: self.clock.now(),
             phase: Phase::AsyncBodyResponse,
-            code: 550,
+            code: code.unwrap_or(550),
             module: "scriptlet",
             conn_context: Some(&state.envelope.conn_context),
             mess_context: Some(&state.envelope.mess_context),
-            text: reason.strip_prefix("550 ").unwrap_or(reason),
+            text: if code.is_some() { reason[3..].trim_start() } else { reason },
             ..Rejection::NONE
         });
     }

@@ -68,6 +68,39 @@ pub static CREATION_TIME: Function = Function {
     ..FUNCTION
 };
 
+pub static PRIORITY: Function = Function {
+    name: "msg.priority",
+    phases: READERS,
+    returns: &[returns(
+        "integer",
+        "0, or 1 for mail that is first out of its queue; may be assigned until it is queued",
+    )],
+    doc: "Whether the message goes before others of its queue.",
+    call: Call::Field {
+        get: |_, args| Ok(Ret::flag(args.message()?.state.lock().envelope.urgent)),
+        set: Some(set_priority),
+    },
+    ..FUNCTION
+};
+
+pub static DELIVERED: Function = Function {
+    name: "msg.delivered",
+    phases: READERS,
+    returns: &[returns("integer", "`msys.core.EM_TRYING`, `EM_SUCCEEDED` or `EM_FAILED`; may be assigned")],
+    doc: "What has become of the message, in the words of a hook of `core_ec_message_enqueue` that takes it over.",
+    call: Call::Field {
+        get: |_, args| Ok(Ret::integer(i64::from(args.message()?.state.lock().delivered))),
+        set: Some(|_, args| {
+            let value = args.integer(0)?;
+            let wrong = || args.bad(0, format!("EM_TRYING, EM_SUCCEEDED or EM_FAILED expected, got {value}"));
+            let value = u8::try_from(value).ok().filter(|value| *value <= 2).ok_or_else(wrong)?;
+            args.message()?.state.lock().delivered = value;
+            Ok(Ret::None)
+        }),
+    },
+    ..FUNCTION
+};
+
 pub static CODE: Function = Function {
     name: "msg:code",
     since: "3.0",
@@ -246,6 +279,21 @@ pub static PROTOCOL_STRING: Function = Function {
     }),
     ..FUNCTION
 };
+
+fn set_priority(ctx: &Ctx<'_>, args: &Args) -> Result<Ret, ApiError> {
+    let message = args.message()?;
+    let value = args.number(0)?;
+    if value != 0.0 && value != 1.0 {
+        return Err(args.bad(0, "0 or 1 expected"));
+    }
+    if ctx.phase() == Phase::Queue && !args.is_own_message() {
+        return Err(ctx.raise("the message is queued already"));
+    }
+    let mut state = message.state.lock();
+    state.envelope.urgent = value == 1.0;
+    state.edited = true;
+    Ok(Ret::None)
+}
 
 fn id(ctx: &Ctx<'_>, id: ph_message::Id) -> Result<Ret, ApiError> {
     crate::api::accept::text(ctx, Text::id(id))

@@ -164,8 +164,8 @@ fn envelope_of(message: &Message, own: bool, sender: Mailbox) -> Envelope {
         ..Envelope::default()
     };
     if own {
-        let Envelope { binding, binding_group, routing_domain, .. } = given;
-        return Envelope { binding, binding_group, routing_domain, ..envelope };
+        let Envelope { binding, binding_group, routing_domain, urgent, .. } = given;
+        return Envelope { binding, binding_group, routing_domain, urgent, ..envelope };
     }
     envelope
 }
