@@ -23,6 +23,7 @@ mod services;
 mod settings;
 mod state;
 mod task;
+mod testing;
 mod tls;
 mod userdata;
 mod watchdog;
@@ -37,6 +38,10 @@ pub use objects::{CapabilityEdit, ContextKind, Message, MessageState, Recipient,
 pub use prompt::Evaluated;
 pub use registry::Phase;
 pub use registry::reference::{lua_api_json, reference_markdown, stubs};
-pub use services::{ConfigValue, Configuration, Dns, DnsQuestion, DnsRecord, DnsType, DomainNumbers, Domains, GENERATION_MAX, Inject, Log, LogLevel, NoEngine, Options, Routes, Services, SessionCounts};
+pub use services::{
+    ConfigValue, Configuration, Dns, DnsQuestion, DnsRecord, DnsType, DomainNumbers, Domains, GENERATION_MAX, Inject,
+    Log, LogLevel, NoEngine, Options, Routes, Services, SessionCounts,
+};
 pub use settings::{OnError, PhaseCheck, Script, Settings, ThreadPool};
+pub use testing::{Answer, TestScript};
 pub use tls::{TlsParameters, TlsValues};

@@ -37,6 +37,33 @@ pub enum Command {
                             Examples:\n  posthaste check ecelerity.conf\n  posthaste check lua/policy.lua"
     )]
     Check(CheckArgs),
+    /// Run the hooks of a policy over messages, without a server, and show what each hook did
+    #[command(
+        after_help = "POLICY is a script, for which every binding exists that it names, or a configuration with its scripts \
+                      and bindings. Hooks run in the order of an SMTP session; what they change is shown hook by hook, then the \
+                      contexts and the message as a difference. Several messages (more files, an mbox, a maildir, a folder) give \
+                      a summary.\n\nExits with 1 when a hook raised an error.\n\n\
+                      Examples:\n  posthaste run-policy policy.lua --message letter.eml\n  \
+                      posthaste run-policy policy.lua --message letter.eml --from a@b.example --to c@d.example --ip 192.0.2.7\n  \
+                      posthaste run-policy posthaste.conf --message ~/Maildir --json | jq '.[].fate'"
+    )]
+    RunPolicy(RunPolicyArgs),
+    /// Run the unit tests of policies: every `*_test.lua` below a folder
+    #[command(
+        after_help = "inbound_test.lua tests inbound.lua beside it, or what --policy names. Each test begins with the policy \
+                      freshly loaded, a clock that stands still, and a DNS that knows nothing; see the policy guide.\n\n\
+                      Exits with 1 when a test failed or there was none.\n\nExamples:\n  posthaste test /etc/posthaste/lua\n  \
+                      posthaste test lua/inbound_test.lua --filter recipient --junit report.xml"
+    )]
+    Test(TestArgs),
+    /// A Lua prompt with the policy API, a session and a message at hand
+    #[command(
+        after_help = "`msg`, `ac` and `vctx` are there as in a hook of data_spool_each_rcpt (or of --phase); what an expression \
+                      gives is printed. Tab completes names of the API; `help NAME` explains one.\n\n\
+                      Examples:\n  posthaste repl\n  posthaste repl --message letter.eml policy.lua\n  \
+                      echo 'msg:header(\"Subject\")' | posthaste repl --message letter.eml"
+    )]
+    Repl(ReplArgs),
     /// Talk to a running server: one command, or a prompt with completion and history
     #[command(
         alias = "ec_console",
@@ -107,6 +134,66 @@ pub struct CheckArgs {
     /// Also list options that are accepted and have no effect, and uses of the policy API that work and are not documented
     #[arg(short, long)]
     pub verbose: bool,
+}
+
+#[derive(Args)]
+pub struct RunPolicyArgs {
+    /// A script (`*.lua`) or a configuration file
+    #[arg(value_name = "POLICY")]
+    pub policy: PathBuf,
+    /// A message, an mbox, a maildir or a folder of messages; `-` is standard input
+    #[arg(short, long, value_name = "FILE", required = true, num_args = 1..)]
+    pub message: Vec<PathBuf>,
+    /// The sender of the envelope; by default the message's Return-Path or From
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// A recipient of the envelope, once for each; by default the message's Delivered-To, or To and Cc
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Vec<String>,
+    /// The client's address
+    #[arg(long, default_value = "127.0.0.1")]
+    pub ip: std::net::IpAddr,
+    /// The client's name in EHLO
+    #[arg(long, default_value = "client.example")]
+    pub helo: String,
+    /// Our own host name
+    #[arg(long, default_value = "localhost")]
+    pub hostname: String,
+    /// A value of the connection's context, as a listener or an authentication would set it
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub context: Vec<String>,
+    /// As JSON, with the messages
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Args)]
+pub struct TestArgs {
+    /// A folder, or one file of tests
+    #[arg(value_name = "DIR", default_value = ".")]
+    pub place: PathBuf,
+    /// The script or configuration that is tested
+    #[arg(long, value_name = "FILE")]
+    pub policy: Option<PathBuf>,
+    /// Only tests whose name has this text in it
+    #[arg(long, value_name = "TEXT")]
+    pub filter: Option<String>,
+    /// Write a report in JUnit's XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct ReplArgs {
+    /// A script or a configuration whose scripts are loaded first
+    #[arg(value_name = "POLICY")]
+    pub policy: Option<PathBuf>,
+    /// The message that `msg` is
+    #[arg(short, long, value_name = "FILE")]
+    pub message: Option<PathBuf>,
+    /// The phase that the prompt is in, as the API reference names it
+    #[arg(long, default_value = "data_spool_each_rcpt")]
+    pub phase: String,
 }
 
 #[derive(Args)]

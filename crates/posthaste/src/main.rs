@@ -6,7 +6,10 @@ mod console;
 mod demo;
 mod docs;
 mod passwd;
+mod policy_test;
 mod privileges;
+mod repl;
+mod run_policy;
 mod server;
 mod sigpipe;
 mod spool;
@@ -52,6 +55,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Run(args) => return server::run(&args),
         Command::Check(args) => return check::run(&args),
+        Command::RunPolicy(args) => return run_policy::run(&args),
+        Command::Test(args) => return policy_test::run(&args),
+        Command::Repl(args) => return repl::run(&args),
         Command::Console(args) => return console::run(&args),
         Command::Sink(args) => ph_load::run_sink(args)?,
         Command::Bench(args) => {

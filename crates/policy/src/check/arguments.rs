@@ -132,7 +132,8 @@ fn problem(function: &Function, arguments: &[Expression], call: Place) -> Option
             return Some((argument.place, Severity::Error, text));
         }
     }
-    let variable = function.params.iter().any(|param| param.name == "...");
+    // A last parameter of any kind may stand for several: the words of `msys.config`.
+    let variable = function.params.last().is_some_and(|param| param.name == "..." || param.kind == Type::Any);
     let extra = arguments.get(function.params.len()).filter(|_| !variable && fixed > function.params.len())?;
     let most = match function.params.len() {
         0 => "no argument".to_owned(),
