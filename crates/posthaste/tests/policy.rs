@@ -511,7 +511,7 @@ fn a_hook_that_never_ends_is_stopped_and_others_go_on() {
         "#,
     );
     let next = NextHop::start();
-    let server = server(&policy, &next, "hook_cpu_limit = 1");
+    let server = server(&policy, &next, "hook_cpu_limit = 250ms");
     let mut stuck = Client::hello(server.smtp());
     let mut other = Client::hello(server.smtp());
     let began = Instant::now();
