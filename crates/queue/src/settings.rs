@@ -44,7 +44,15 @@ impl Settings for FromConfig {
                 never_retry: scope.get(&options::NEVER_RETRY),
                 never_attempt_expired: scope.get(&options::NEVER_ATTEMPT_EXPIRED_MESSAGES),
             },
-            suspend: scope.get(&options::SUSPEND_DELIVERY),
+            suspend: match scope.find(&options::SUSPEND_DELIVERY) {
+                Some((suspend, _)) => suspend,
+                // What nobody has said otherwise about.
+                None => {
+                    at.binding == DEFAULT
+                        && at.group == DEFAULT
+                        && &*config.global().get(&options::DEFAULT_BINDING) == "suspended"
+                }
+            },
             blackhole: &*scope.get(&options::BLACKHOLE) != "false",
             connections_max: cap(scope.get(&options::MAX_OUTBOUND_CONNECTIONS)),
             scope_max: scope

@@ -300,3 +300,40 @@ async fn a_conversation_can_be_traced() {
     assert!(handle.tracers().remove_tracer(1));
     assert!(!handle.tracers().remove_tracer(99));
 }
+
+#[tokio::test]
+async fn a_connection_says_so_many_rcpt_and_no_more() {
+    let peer = Peer::start(&[("RCPT TO:<bad", "550 no")]).await;
+    let config = format!(
+        "remote_smtp_port = {} max_outbound_connections = 1 max_recipients_per_connection = 4",
+        peer.address.port()
+    );
+    let mut world = World::new(&config, &zone_of(&peer), Clock::system()).await;
+    // Three messages of three recipients; refused ones count as well.
+    for n in 0..3 {
+        let recipients = ["bad", "x", "y"].map(|name| world.envelope("", &format!("{name}{n}@d.example")));
+        world.push_all(recipients.to_vec(), &Content::parse(format!("A: {n}\r\n\r\n").into())).await;
+    }
+    world.start();
+    world.wait_for("D", 6).await;
+    world.wait_for("P", 3).await;
+    world.drained().await;
+    assert_eq!((peer.commands("RCPT").len(), peer.connections()), (9, 3));
+}
+
+#[tokio::test]
+async fn rset_is_said_only_after_a_transaction_that_was_left_open() {
+    // Where RCPT was refused, MAIL still stands, and whoever comes next begins with RSET.
+    for (script, rsets) in [(&[("RCPT TO:<bad", "550 no")], 1), (&[("MAIL FROM:<bad", "550 no")], 0)] {
+        let peer = Peer::start(script).await;
+        peer.now("EHLO", &["250 peer.example"]);
+        let config = format!("remote_smtp_port = {} max_outbound_connections = 1", peer.address.port());
+        let mut world = World::new(&config, &zone_of(&peer), Clock::system()).await;
+        world.push("bad@x.example", "bad@d.example").await;
+        world.push("s@x.example", "good@d.example").await;
+        world.start();
+        world.wait_for("D", 1).await;
+        world.wait_for("P", 1).await;
+        assert_eq!((peer.commands("RSET").len(), peer.connections()), (rsets, 1), "{script:?}");
+    }
+}

@@ -77,3 +77,52 @@ async fn stopping_does_not_wait_longer_than_its_deadline() {
     until("the message back in its queue", || (world.queue.overview().active == 1).then_some(())).await;
     assert!(world.lines_of("T").is_empty());
 }
+
+#[tokio::test]
+async fn hosts_of_one_preference_share_the_connections_and_the_next_one_gets_what_is_left() {
+    // Nobody lets a message end, so connections stay.
+    let first = Peer::start(&[("content", "hang")]).await;
+    let second = first.beside("127.0.0.2", &[("content", "hang")]).await;
+    let last = first.beside("127.0.0.3", &[("content", "hang")]).await;
+    let zone = "d.example MX 10 a.example\nd.example MX 10 b.example\nd.example MX 20 c.example\n\
+                a.example A 127.0.0.1\nb.example A 127.0.0.2\nc.example A 127.0.0.3\n";
+    let config = format!(
+        "remote_smtp_port = {} connection_allocation_aggressiveness = high max_outbound_connections = 5 \
+         host a.example {{ max_outbound_connections = 2 }} host b.example {{ max_outbound_connections = 2 }}",
+        first.address.port()
+    );
+    let world = World::running(&config, zone).await;
+    for n in 0..40 {
+        world.push("s@x.example", &format!("r{n}@d.example")).await;
+    }
+    let open = || [&first, &second, &last].map(|peer| peer.connections());
+    until("all connections", || (open() == [2, 2, 1]).then_some(())).await;
+    assert!(world.lines_of("T").is_empty());
+}
+
+#[tokio::test]
+async fn a_saturated_host_is_passed_over_and_none_fails_for_it() {
+    let first = Peer::start(&[]).await;
+    let second = first.beside("127.0.0.2", &[]).await;
+    let zone = "d.example MX 10 a.example\nd.example MX 20 b.example\na.example A 127.0.0.1\nb.example A 127.0.0.2\n";
+    let config = format!(
+        "remote_smtp_port = {} max_outbound_connections = 1 max_deliveries_per_connection = 1 \
+         host a.example {{ outbound_throttle_connections = \"2/3600\" }} \
+         host b.example {{ outbound_throttle_connections = \"3/3600\" }}",
+        first.address.port()
+    );
+    let mut world = World::new(&config, zone, Clock::fake(START)).await;
+    for n in 0..6 {
+        world.push("s@x.example", &format!("r{n}@d.example")).await;
+    }
+    world.start();
+    world.wait_for("D", 5).await;
+    assert_eq!((first.connections(), second.connections()), (2, 3));
+    // Both are used up: the last one waits for the first token that comes, which is that of the second host.
+    world.clock.advance(Duration::from_secs(1201));
+    world.wait_for("D", 6).await;
+    assert_eq!((first.connections(), second.connections()), (2, 4));
+    let lines = world.lines();
+    assert!(!lines.iter().any(|line| line.contains("@T@")), "{lines:?}");
+    assert!(world.lines_of("D").iter().all(|line| line[9] == "0"));
+}

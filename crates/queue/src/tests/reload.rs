@@ -194,3 +194,15 @@ fn mail_without_its_group_finds_the_group_of_its_binding() {
     queue.config_changed();
     assert!(now_or_never(queue.next_connection()).is_some());
 }
+
+#[test]
+fn a_suspended_default_binding_keeps_what_no_policy_bound() {
+    let of = |text: &str, binding: &str| {
+        let (queue, _) = configured(&format!("binding b {{ }} {text}"));
+        queue.limits(&QueueRef::new("", binding, "d.example")).suspend
+    };
+    assert!(of("default_binding = suspended", ""));
+    assert!(!of("default_binding = suspended", "b"));
+    assert!(!of("default_binding = suspended domain d.example { suspend_delivery = false }", ""));
+    assert!(!of("default_binding = none", ""));
+}
