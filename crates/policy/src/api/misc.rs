@@ -20,6 +20,8 @@ mod control;
 mod dns;
 pub(crate) mod domain;
 mod dumper;
+mod fcdns;
+mod macros;
 mod pbp;
 mod shared;
 
@@ -43,6 +45,7 @@ pub static TABLE: Table = Table {
         &dns::LOOKUP,
         &domain::GET_DOMAIN,
         &domain::DELAY_DOMAIN,
+        &macros::EXPAND,
         &shared::GET,
         &shared::SET,
         &shared::UNSET,
@@ -50,6 +53,7 @@ pub static TABLE: Table = Table {
         &control::BINDING_NAME,
         &control::GROUP_SIZE,
         &control::TLS_PARAMS_SET,
+        &fcdns::FCDNS_CHECK,
         &pbp::CHECK_WHITELIST,
         &pbp::SET_WHITELIST,
         &pbp::SIZE_IN_BYTES,

@@ -18,6 +18,10 @@ a.example          A     192.0.2.10
 a.example          AAAA  2001:db8::10
 www.example        CNAME a.example
 10.2.0.192.in-addr.arpa PTR a.example
+7.2.0.192.in-addr.arpa  PTR liar.example
+7.2.0.192.in-addr.arpa  PTR peer.example
+liar.example       A     192.0.2.10
+peer.example       A     192.0.2.7
 "#;
 
 pub async fn authority() -> Authority {
