@@ -46,14 +46,23 @@ _posthaste() {
             posthaste,passwd)
                 cmd="posthaste__subcmd__passwd"
                 ;;
+            posthaste,repl)
+                cmd="posthaste__subcmd__repl"
+                ;;
             posthaste,run)
                 cmd="posthaste__subcmd__run"
+                ;;
+            posthaste,run-policy)
+                cmd="posthaste__subcmd__run__subcmd__policy"
                 ;;
             posthaste,sink)
                 cmd="posthaste__subcmd__sink"
                 ;;
             posthaste,spool)
                 cmd="posthaste__subcmd__spool"
+                ;;
+            posthaste,test)
+                cmd="posthaste__subcmd__test"
                 ;;
             posthaste,version)
                 cmd="posthaste__subcmd__version"
@@ -74,7 +83,7 @@ _posthaste() {
 
     case "${cmd}" in
         posthaste)
-            opts="-h -V --help --version run check console sink bench spool options lua-api version demo passwd dump-config docs completions"
+            opts="-h -V --help --version run check run-policy test repl console sink bench spool options lua-api version demo passwd dump-config docs completions"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 1 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -303,6 +312,32 @@ _posthaste() {
             COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
             return 0
             ;;
+        posthaste__subcmd__repl)
+            opts="-m -h -V --message --phase --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --message)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --phase)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
         posthaste__subcmd__run)
             opts="-c -d -n -h -V --config --debug --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
@@ -320,6 +355,52 @@ _posthaste() {
                     ;;
                 -n)
                     COMPREPLY=($(compgen -W "esmtp ecstream queue" -- "${cur}"))
+                    return 0
+                    ;;
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        posthaste__subcmd__run__subcmd__policy)
+            opts="-m -h -V --message --from --to --ip --helo --hostname --context --json --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --message)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                -m)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --from)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --to)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --ip)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --helo)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --hostname)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --context)
+                    COMPREPLY=($(compgen -f "${cur}"))
                     return 0
                     ;;
                 *)
@@ -424,6 +505,32 @@ _posthaste() {
                 return 0
             fi
             case "${prev}" in
+                *)
+                    COMPREPLY=()
+                    ;;
+            esac
+            COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+            return 0
+            ;;
+        posthaste__subcmd__test)
+            opts="-h -V --policy --filter --junit --help --version"
+            if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
+                COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
+                return 0
+            fi
+            case "${prev}" in
+                --policy)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --filter)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --junit)
+                    COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
                 *)
                     COMPREPLY=()
                     ;;

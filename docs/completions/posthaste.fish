@@ -28,6 +28,9 @@ complete -c posthaste -n "__fish_posthaste_needs_command" -s h -l help -d 'Print
 complete -c posthaste -n "__fish_posthaste_needs_command" -s V -l version -d 'Print version'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "run" -d 'Run the server in the foreground'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "check" -d 'Check a configuration (with its policies) or one policy, and start nothing'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "run-policy" -d 'Run the hooks of a policy over messages, without a server, and show what each hook did'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "test" -d 'Run the unit tests of policies: every `*_test.lua` below a folder'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "repl" -d 'A Lua prompt with the policy API, a session and a message at hand'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "console" -d 'Talk to a running server: one command, or a prompt with completion and history'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "sink" -d 'Run a receiving server that takes, delays, defers or refuses mail: for tests and benchmarks'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "bench" -d 'Send generated mail to a server and measure it'
@@ -47,9 +50,28 @@ queue\t''"
 complete -c posthaste -n "__fish_posthaste_using_subcommand run" -s d -l debug -d 'Stay in the foreground and write diagnostics to stderr too'
 complete -c posthaste -n "__fish_posthaste_using_subcommand run" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand run" -s V -l version -d 'Print version'
-complete -c posthaste -n "__fish_posthaste_using_subcommand check" -s v -l verbose -d 'Also list options that are accepted and have no effect'
+complete -c posthaste -n "__fish_posthaste_using_subcommand check" -s v -l verbose -d 'Also list options that are accepted and have no effect, and uses of the policy API that work and are not documented'
 complete -c posthaste -n "__fish_posthaste_using_subcommand check" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand check" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -s m -l message -d 'A message, an mbox, a maildir or a folder of messages; `-` is standard input' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l from -d 'The sender of the envelope; by default the message\'s Return-Path or From' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l to -d 'A recipient of the envelope, once for each; by default the message\'s Delivered-To, or To and Cc' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l ip -d 'The client\'s address' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l helo -d 'The client\'s name in EHLO' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l hostname -d 'Our own host name' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l context -d 'A value of the connection\'s context, as a listener or an authentication would set it' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l json -d 'As JSON, with the messages'
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand test" -l policy -d 'The script or configuration that is tested' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand test" -l filter -d 'Only tests whose name has this text in it' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand test" -l junit -d 'Write a report in JUnit\'s XML' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand test" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand test" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -s m -l message -d 'The message that `msg` is' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -l phase -d 'The phase that the prompt is in, as the API reference names it' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -s V -l version -d 'Print version'
 complete -c posthaste -n "__fish_posthaste_using_subcommand console" -l socket -d 'A unix socket\'s path, host:port, or user@host:port' -r
 complete -c posthaste -n "__fish_posthaste_using_subcommand console" -s c -l command -d 'One command; its output is all that is printed' -r
 complete -c posthaste -n "__fish_posthaste_using_subcommand console" -s h -l help -d 'Print help'
@@ -112,7 +134,7 @@ complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -l realm -d 
 complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -l clear -d 'A clear-text line for `file://` in place of a digest'
 complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -s V -l version -d 'Print version'
-complete -c posthaste -n "__fish_posthaste_using_subcommand dump-config" -s v -l verbose -d 'Also list options that are accepted and have no effect'
+complete -c posthaste -n "__fish_posthaste_using_subcommand dump-config" -s v -l verbose -d 'Also list options that are accepted and have no effect, and uses of the policy API that work and are not documented'
 complete -c posthaste -n "__fish_posthaste_using_subcommand dump-config" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand dump-config" -s V -l version -d 'Print version'
 complete -c posthaste -n "__fish_posthaste_using_subcommand docs" -l write -d 'The folder of the pages' -r -F
