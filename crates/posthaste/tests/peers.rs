@@ -153,13 +153,11 @@ fn what_postfix_refuses_comes_back_as_a_report() {
     if !postfix::available() {
         return;
     }
-    let tables = tempfile::tempdir().expect("tempdir");
-    write(&tables.path().join("access"), "later@rcpt.test 450 4.7.1 come back later\n");
-    let postfix = Postfix::start(&format!(
-        "mydestination = rcpt.test\nlocal_recipient_maps = inline:{{ {{ bob=x }}, {{ later=x }} }}\n\
-         smtpd_recipient_restrictions = check_recipient_access texthash:{}/access, permit",
-        tables.path().display()
-    ));
+    let postfix = Postfix::start(
+        "mydestination = rcpt.test\nlocal_recipient_maps = inline:{ { bob=x }, { later=x } }\n\
+         smtpd_recipient_restrictions = check_recipient_access \
+         inline:{ { later@rcpt.test = 450 4.7.1 come back later } }, permit",
+    );
     let server = relay_to(postfix.address, "retry_interval = 3600");
     let (mut client, _) = Client::connect(server.smtp());
     client.command("EHLO client.test");
