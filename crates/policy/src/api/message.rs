@@ -152,6 +152,21 @@ pub(crate) fn check_context_size(ctx: &Ctx<'_>, context: &Context, key: &str, va
     Ok(())
 }
 
+/// What is done on the spot: less than a thread costs.
+const SMALL: u64 = 64 << 10;
+
+/// Runs work over so many octets of content: a little of it on the spot, much, or what may have to wait for a file, elsewhere.
+async fn outside<R: Send + 'static>(
+    size: u64,
+    in_memory: bool,
+    work: impl FnOnce() -> std::io::Result<R> + Send + 'static,
+) -> std::io::Result<R> {
+    if in_memory && size <= SMALL {
+        return work();
+    }
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::other)?
+}
+
 /// Raises where the content may not be changed.
 pub(crate) fn writable(ctx: &Ctx<'_>, args: &Args, state: &MessageState) -> Result<(), ApiError> {
     let phase = ctx.phase();

@@ -4,7 +4,7 @@
 //! own fields of MIME give way to ours, and no value of the tables becomes a field or a part of its own.
 
 use super::content::write_field;
-use super::{READERS, writable};
+use super::{READERS, outside, writable};
 use crate::registry::{
     ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Type, bytes_of, param, returns, type_name,
 };
@@ -74,9 +74,9 @@ async fn build(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         return Err(ctx.raise(format_args!("content is at most {SIZE_MAX} octets long")));
     }
     let seed = ctx.host.services.ids.next(ctx.host.services.now()).to_string();
-    let make = move || compose(head, &alternatives, &attachments, &seed);
-    // Encoding many megabytes takes its time, and an attached message may lie in a file.
-    let made = tokio::task::spawn_blocking(make).await.map_err(|error| ApiError::Raise(error.to_string()))?;
+    let in_memory = attachments.iter().all(Attachment::is_in_memory);
+    let make = move || Ok(compose(head, &alternatives, &attachments, &seed));
+    let made = outside(size as u64, in_memory, make).await.map_err(|error| ApiError::Raise(error.to_string()))?;
     let content = made.map_err(|(at, problem)| args.bad(at, problem))?;
     let mut state = message.state.lock();
     state.envelope.eight_bit |= content.body().memory().is_some_and(|body| !body.is_ascii());
@@ -91,6 +91,10 @@ impl Attachment {
             Attached::Text(bytes) | Attached::File(bytes) => bytes.len(),
             Attached::Message(content) => usize::try_from(content.size()).unwrap_or(usize::MAX),
         }
+    }
+
+    fn is_in_memory(&self) -> bool {
+        !matches!(&self.content, Attached::Message(content) if content.body().memory().is_none())
     }
 }
 

@@ -4,7 +4,7 @@
 //! A draft lives as long as Lua holds it. A snapshot shares the octets of the message that it was taken of, which no later edit of
 //! that message changes.
 
-use super::{READERS, context_kind, writable};
+use super::{READERS, context_kind, outside, writable};
 use crate::objects::{Message, MessageState};
 use crate::registry::{
     ApiError, Args, Call, Ctx, FUNCTION, Function, Phases, Ret, Type, bytes_of, optional, param, returns,
@@ -248,9 +248,8 @@ async fn render(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         return Err(args.bad(0, "ec_string expected, got nil"));
     }
     let Some(content) = message.state.lock().content.clone() else { return ctx.failure("message has no content") };
-    // Of a large message some copies are made.
-    let rendered = tokio::task::spawn_blocking(move || rendition(&content, flags)).await;
-    let rendered = match rendered.map_err(std::io::Error::other).flatten() {
+    let (size, in_memory) = (content.size(), content.body().memory().is_some());
+    let rendered = match outside(size, in_memory, move || rendition(&content, flags)).await {
         Ok(rendered) => rendered,
         Err(error) => return ctx.failure(&error.to_string()),
     };

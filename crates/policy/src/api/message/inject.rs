@@ -4,7 +4,7 @@
 //! policies have made mail out of mail to get there; beyond a limit no more is made, so that a hook that forgot to look at
 //! `recv_method` does not fill the disk.
 
-use super::{READERS, READERS_WITH_RCPTTO, parse_mailbox};
+use super::{READERS, READERS_WITH_RCPTTO, outside, parse_mailbox};
 use crate::objects::{ContextKind, Message};
 use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Type, optional, param, returns};
 use crate::services::GENERATION_MAX;
@@ -108,13 +108,13 @@ async fn forward(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
     };
     let head = header_of_forward(&ctx, &from, &to, &subject)?;
     let seed = ctx.host.services.ids.next(ctx.host.services.now()).to_string();
-    // The original may lie in a file.
+    let (size, in_memory) = (original.size(), original.body().memory().is_some());
     let make = move || {
         let raw = original.to_bytes()?;
         let parts = vec![Part::Leaf(text), Part::Leaf(Leaf::message(&raw, "Attached Message"))];
         std::io::Result::Ok(compose::compose(head, &Part::Multipart("mixed", parts), &seed))
     };
-    let content = match tokio::task::spawn_blocking(make).await.map_err(std::io::Error::other).flatten() {
+    let content = match outside(size, in_memory, make).await {
         Ok(content) => content,
         Err(error) => return ctx.failure(&error.to_string()),
     };
