@@ -11,6 +11,11 @@ pub(super) fn parameters(hook: Hook) -> &'static [&'static str] {
     match hook {
         Hook::CoreValidateAccept | Hook::ValidateConnect | Hook::CoreValidateConnect => &["ac", "vctx"],
         Hook::ValidateEhlo | Hook::ValidateMailfrom => &["ec_string", "ac", "vctx"],
+        Hook::CoreGetInboundTlsParameters => &["mc", "vctx"],
+        Hook::CoreInboundSmtpTlsVerifyCallback | Hook::CoreInboundSmtpTlsPostAccept => &["mc"],
+        Hook::CorePreEsmtpAuth => &["ac", "mc", "vctx"],
+        Hook::AcAuthPerformAuth => &["", "", "ac", "ec_string"],
+        Hook::AcAuthLogAuthFailure => &["", "ac", "ec_string"],
         Hook::CoreValidateAuth => &["vctx"],
         Hook::ValidateRcptto => &["msg", "ec_string", "ac", "vctx"],
         Hook::ValidateRcpttoList | Hook::ValidateRcpttoListFinal => &["", "vctx"],
@@ -34,6 +39,9 @@ pub(super) fn parameters(hook: Hook) -> &'static [&'static str] {
         | Hook::CoreLogPermanentFailureV1
         | Hook::CoreLogAttemptV1
         | Hook::CoreGenerateBounces
+        | Hook::CoreGetMsgExpirationParams
+        | Hook::CoreGetOutboundTlsParameters
+        | Hook::OutboundSmtpAuthConfig
         | Hook::CoreBindingGroupChooseBinding
         | Hook::CoreGetMsgExpirationParams
         | Hook::CoreGetOutboundTlsParameters

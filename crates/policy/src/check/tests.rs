@@ -163,6 +163,119 @@ fn arguments_are_counted_and_literals_compared() {
     }
 }
 
+/// Says, for each hook that is called, the types of its arguments after `self`.
+const TELL_TYPES: &str = "
+    local mod = {}
+    for _, name in ipairs(hooks) do
+      mod[name] = function(self, ...)
+        local types = {}
+        for index = 1, select('#', ...) do types[index] = msys.type((select(index, ...))) end
+        print(name .. '=' .. table.concat(types, ','))
+        return 0
+      end
+    end
+    msys.registerModule('types', mod)";
+
+#[derive(Default)]
+struct Printed(parking_lot::Mutex<Vec<String>>);
+
+impl crate::services::Log for Printed {
+    fn panic(&self, _: crate::services::LogLevel, _: &str, text: &str) {
+        self.0.lock().push(text.to_owned());
+    }
+}
+
+#[tokio::test]
+async fn parameters_of_hooks_are_what_the_engine_hands_over() {
+    use crate::hooks::{Hook, HookCall};
+    use crate::objects::{Message, Session};
+    use ph_message::{Content, Envelope, Id, Time};
+    use std::sync::Arc;
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<String> = Hook::all()
+        .filter(|hook| ![Hook::Init, Hook::Deinit].contains(hook))
+        .map(|hook| format!("'{}'", hook.name()))
+        .collect();
+    let source = format!("hooks = {{ {} }}\n{TELL_TYPES}", names.join(", "));
+    std::fs::write(dir.path().join("types.lua"), source).unwrap();
+    let script = crate::Script { name: "types".to_owned(), source: "types".to_owned(), place: String::new() };
+    let settings =
+        crate::Settings { scripts: vec![script], folder: Some(dir.path().to_owned()), ..crate::Settings::default() };
+    let printed = Arc::new(Printed::default());
+    let services = crate::Services::without_engine(printed.clone());
+    let policy = crate::Policy::load(services, settings).await.unwrap();
+    let here = "127.0.0.1:25".parse().unwrap();
+    let session = &Session::new(Id(7 << 32), here, here, ":25", "SMTP");
+    let content = Content::parse("Subject: x\r\n\r\nx\r\n".into());
+    let message = &Message::in_session(Envelope::default(), Some(content), session);
+    let (some, now, domain, note) = (Some(session), Time::from_secs(1), "d.example", "note");
+    let calls = [
+        HookCall::CoreValidateAccept { session },
+        HookCall::ValidateConnect { session },
+        HookCall::CoreValidateConnect { session },
+        HookCall::CoreInboundSmtpTlsPostAccept { session, now },
+        HookCall::ValidateEhlo { command: b"EHLO x", session },
+        HookCall::CorePreEsmtpAuth { session },
+        HookCall::AcAuthPerformAuth { session, user: "u", password: b"p" },
+        HookCall::AcAuthLogAuthFailure { session, user: "u", response: b"r" },
+        HookCall::CoreValidateAuth { session, mechanism: "PLAIN", status: "pass" },
+        HookCall::ValidateMailfrom { command: b"MAIL", session, message },
+        HookCall::ValidateRcptto { message, command: b"RCPT", session },
+        HookCall::CorePreEcCanRelayTo { domain, session },
+        HookCall::ValidateRcpttoList { session, message },
+        HookCall::ValidateData { message, session },
+        HookCall::ValidateDataSpool { message, session },
+        HookCall::ValidateRcpttoListFinal { session, message },
+        HookCall::CorePreMsgEachRcpt { message, session: some },
+        HookCall::ValidateDataSpoolEachRcpt { message, session },
+        HookCall::CoreValidateDataSpoolEachRcpt { message, session },
+        HookCall::CorePostValidateDataSpoolEachRcptV1 { message, session },
+        HookCall::CorePostMsgEachRcpt { message, session: some },
+        HookCall::ValidateSetBinding { message },
+        HookCall::CorePostValidateSetBinding { message },
+        HookCall::CoreFinalValidation2 { message, session: some },
+        HookCall::CoreFinalValidation { message, session: some },
+        HookCall::CorePostFinalValidation { message, session: some },
+        HookCall::CoreLogReceptionV1 { session: some, message, now, note },
+        HookCall::CoreEcMessageEnqueue { message, now },
+        HookCall::CoreLogRejection { now, session, phase: "p", text: "t" },
+        HookCall::CoreServerEsmtpSessionAbort { session },
+        HookCall::CoreConfigGetMessageRoutingDomain { message },
+        HookCall::CoreGetReceivedHeaderText { message, session },
+        HookCall::CoreEcMessageSetNextAttempt { message, now },
+        HookCall::CorePreMailqMessageRequeue { message, now },
+        HookCall::CoreLogDeliveryV1 { message, domain, now, note },
+        HookCall::CoreLogTransientFailureV1 { message, domain, now, note },
+        HookCall::CoreLogPermanentFailureV1 { message, domain, now, note },
+        HookCall::CoreLogAttemptV1 { message, domain, now, note },
+        HookCall::CoreGenerateBounces { message, enabled: true },
+        HookCall::OutboundSmtpAuthConfig { message },
+        HookCall::ValidateDealloc { session },
+    ];
+    for call in calls {
+        printed.0.lock().clear();
+        policy.call(&call).await.unwrap();
+        let hook = call.hook();
+        let line =
+            printed.0.lock().iter().find_map(|line| line.strip_prefix(&format!("{}=", hook.name())).map(str::to_owned));
+        let line = line.unwrap_or_else(|| panic!("{} was not called", hook.name()));
+        let classes: Vec<&str> = line
+            .split(',')
+            .map(|given| match given {
+                "msys.core:_ec_message" => "msg",
+                "msys.core:_accept_construct" => "ac",
+                "msys.core:_validate_context" => "vctx",
+                "msys.core:_ec_string" => "ec_string",
+                "msys.core:_message_construct" => "mc",
+                _ => "",
+            })
+            .collect();
+        let known = hook_functions::parameters(hook);
+        let last = classes.iter().rposition(|class| !class.is_empty()).map_or(0, |at| at + 1);
+        assert_eq!(&classes[..last], known, "{}: {line}", hook.name());
+    }
+}
+
 /// Every method and hook whose parameters carry its class, with the call in that hook.
 fn uses() -> Vec<(&'static crate::registry::Function, crate::hooks::Hook, String)> {
     let functions = crate::api::TABLES.iter().flat_map(|table| table.functions.iter().copied());
