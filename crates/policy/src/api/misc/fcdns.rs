@@ -120,11 +120,12 @@ mod tests {
             ("[::ffff:192.0.2.1]:25", "true nil nil one.example true"),
         ] {
             let session = Session::new(Id(1), peer.parse().unwrap(), "127.0.0.1:25".parse().unwrap(), ":25", "SMTP");
-            let mut handles = session.handles.lock();
-            let known = policy.host.session_handles(&policy.lua, &session, &mut handles).unwrap();
-            policy.lua.globals().set("ac", &known.accept).unwrap();
-            policy.lua.globals().set("vctx", &known.validate).unwrap();
-            drop(handles);
+            {
+                let mut handles = session.handles.lock();
+                let known = policy.host.session_handles(&policy.lua, &session, &mut handles).unwrap();
+                policy.lua.globals().set("ac", &known.accept).unwrap();
+                policy.lua.globals().set("vctx", &known.validate).unwrap();
+            }
             let source = "local a, b, c = msys.pbp.fcdns_check(ac, vctx) local conn = msys.core.VCTX_CONN \
                           return table.concat({ tostring(a), tostring(b), tostring(c), vctx:get(conn, 'reverse_dns'), \
                           vctx:get(conn, 'fcdns_status') }, ' ')";
