@@ -193,6 +193,7 @@ impl State {
     pub fn enlist_idle(&mut self, grant: &Grant) {
         self.note_asked(grant);
         self.queue_mut(grant.queue).idle.push(grant.cell.clone());
+        self.scheduler.resting.insert(grant.queue);
     }
 
     pub fn delist_idle(&mut self, grant: &Grant) {

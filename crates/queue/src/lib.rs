@@ -28,6 +28,7 @@ mod names;
 mod operate;
 mod order;
 mod permit;
+mod pools;
 mod queue;
 mod refresh;
 pub mod retry;

@@ -106,6 +106,9 @@ pub(crate) struct Scheduler {
     pub sweeping: VecDeque<u32>,
     /// Messages in flight that fail without an attempt, with their text.
     pub outbox: VecDeque<(u32, &'static str)>,
+    /// Queues with idle connections (some have none any more), and the one up to which they were looked at last.
+    pub resting: BTreeSet<u32>,
+    pub resting_at: u32,
     pub wake_dispatcher: bool,
     pub wake_finals: bool,
     /// Idle connections to wake when the lock is free.
@@ -131,6 +134,8 @@ impl Scheduler {
             failing: VecDeque::new(),
             sweeping: VecDeque::new(),
             outbox: VecDeque::new(),
+            resting: BTreeSet::new(),
+            resting_at: 0,
             wake_dispatcher: false,
             wake_finals: false,
             wake_cells: Vec::new(),
@@ -257,7 +262,7 @@ impl State {
         }
     }
 
-    fn is_ready(&self, no: u32) -> bool {
+    pub fn is_ready(&self, no: u32) -> bool {
         self.queues.get(no as usize).is_some_and(|queue| queue.wait == Wait::Ready)
     }
 
@@ -415,55 +420,6 @@ impl State {
             served: AtomicU32::new(0),
             cell: Arc::new(WaitCell::default()),
         })
-    }
-
-    // Pools.
-
-    fn reserve_open(&self, no: u32, now: Time) -> bool {
-        let scheduler = &self.scheduler;
-        self.queue(no).connections == 0
-            && scheduler.reserve_used < scheduler.server.reserve
-            && now >= scheduler.reserve_next
-    }
-
-    fn park_at_pool(&mut self, no: u32, pool: u32, was_first: bool) {
-        self.queue_mut(no).wait = Wait::Pool(pool);
-        self.disarm(no);
-        let waiters = &mut self.scheduler.pools[pool as usize].waiters;
-        if was_first {
-            waiters.push_front(no)
-        } else {
-            waiters.push_back(no)
-        }
-        if pool == SERVER_POOL && self.scheduler.reserve_used < self.scheduler.server.reserve {
-            self.scheduler.set_alarm(self.scheduler.reserve_next, Alarm::Reserve);
-        }
-    }
-
-    /// A place in a pool is free: the queue that waits longest gets its turn, and the place is kept for it.
-    pub fn wake_pool(&mut self, pool: u32, now: Time) {
-        while self.scheduler.has_room(pool) {
-            let Some(no) = self.scheduler.pools.get_mut(pool as usize).and_then(|pool| pool.waiters.pop_front()) else {
-                return;
-            };
-            self.steps += 1;
-            if self.queues.get(no as usize).is_none_or(|queue| queue.wait != Wait::Pool(pool)) {
-                continue; // It left the list long ago.
-            }
-            self.reconsider(no, now);
-            if self.is_ready(no) {
-                self.queue_mut(no).woken_by = Some(Gate::Pool(pool));
-                self.scheduler.pools[pool as usize].claims += 1;
-            }
-        }
-    }
-
-    /// A woken queue did not use the place: the next one may.
-    fn pass_on(&mut self, gate: Option<Gate>, now: Time) {
-        // A bucket has an alarm for the next of its queues already.
-        if let Some(Gate::Pool(pool)) = gate {
-            self.wake_pool(pool, now);
-        }
     }
 
     // Buckets.

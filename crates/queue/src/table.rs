@@ -319,6 +319,7 @@ impl State {
 
     fn remove_queue(&mut self, no: u32) {
         self.disarm(no);
+        self.scheduler.resting.remove(&no);
         let at = self.place_of(no);
         let hash = self.names.hash(&at.group, &at.binding, &at.domain);
         if let Ok(found) = self.queue_index.find_entry(hash, |other| *other == no) {

@@ -102,6 +102,31 @@ fn a_group_cap_counts_over_bindings_and_a_freed_place_goes_to_who_waited_longest
 }
 
 #[test]
+fn an_idle_connection_leaves_when_another_queue_needs_its_place() {
+    let world = World::new(|at| match &*at.domain {
+        "apart" => eager(10),
+        _ => Limits { scope_max: Some((OwnerKey(1), 2)), ..eager(10) },
+    });
+    let mut permits = Vec::new();
+    for domain in ["apart", "d1", "d2"] {
+        world.push("b", domain);
+        let permit = world.connection().unwrap();
+        world.deliver(&permit);
+        permits.push(permit);
+    }
+    let idle = |permit| Box::pin(world.queue.wait_for_work(permit, Duration::from_secs(3600)));
+    let mut waits: Vec<_> = permits.iter().map(idle).collect();
+    assert!(waits.iter_mut().all(|wait| now_or_never(wait.as_mut()).is_none()));
+    world.push("b", "d3");
+    assert!(world.connection().is_none());
+    let answers: Vec<_> = waits.iter_mut().map(|wait| now_or_never(wait.as_mut())).collect();
+    assert_eq!(answers, [None, Some(false), None], "one, and of those that count");
+    drop(waits);
+    drop(permits.remove(1));
+    assert_eq!(world.connection().unwrap().queue().domain, "d3");
+}
+
+#[test]
 fn a_binding_has_its_own_total() {
     let world =
         World::new(|at| Limits { binding_max: if at.binding == "b" { 2 } else { crate::UNLIMITED }, ..eager(10) });
