@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 pub(super) struct Facts {
     /// Globals and dotted paths below them that are assigned; `module("a.b")` counts as one.
     assigned: BTreeSet<String>,
+    /// Functions that were defined on a table, with the table's name: `mod` and `lookup`.
+    functions: BTreeSet<(String, String)>,
     /// Every field name that is assigned, defined as a function or a table's key.
     pub fields: BTreeSet<String>,
     /// Every name that is called as a field or method.
@@ -70,6 +72,11 @@ impl Facts {
         self.assigned.iter().filter(|path| !path.contains('.')).map(String::as_str)
     }
 
+    /// The functions that were defined on a table; those of all tables for `self`.
+    pub fn methods<'a>(&'a self, owner: &'a str) -> impl Iterator<Item = &'a str> {
+        self.functions.iter().filter(move |(of, _)| owner == "self" || of == owner).map(|(_, name)| name.as_str())
+    }
+
     /// Reads one file; what it requires is returned.
     fn read(&mut self, chunk: &Block) -> Vec<String> {
         let mut reader = Reader { facts: self, required: Vec::new() };
@@ -108,6 +115,9 @@ impl Reader<'_> {
             Statement::Function { path, function } => {
                 let names: Vec<&str> = path.iter().map(|name| name.text.as_str()).collect();
                 self.facts.assigned.insert(names.join("."));
+                if let [owner, name] = names.as_slice() {
+                    self.facts.functions.insert(((*owner).to_owned(), (*name).to_owned()));
+                }
                 self.facts.fields.extend(names.iter().skip(1).map(|name| (*name).to_owned()));
                 self.function(function);
             }

@@ -490,6 +490,48 @@ fn names_are_completed_and_described() {
     assert_eq!(describe("nothing"), None);
 }
 
+#[test]
+fn code_as_deep_as_lua_allows_is_walked() {
+    for (open, close, count) in [
+        ("(", ")", 180),
+        ("{", "}", 180),
+        ("not ", "", 180),
+        ("'' .. ", "", 180),
+        ("f(", ")", 90),
+        ("function() return ", " end", 60),
+        ("(function() if a then x = ", " end end)", 45),
+    ] {
+        let source = format!("local f, a, x = print, 1 x = {}1{}", open.repeat(count), close.repeat(count));
+        let found = findings(&source);
+        assert_eq!(found, Vec::<String>::new(), "{open}");
+    }
+    let chains = [" + 1", " and 1", " == 1", " .. 'x' == 'y'"];
+    for chain in chains {
+        assert_fine(&[&format!("local x = 1{}", chain.repeat(20_000))]);
+    }
+    let parts = [".a", "[1]", ":b()", "{}"];
+    for part in parts {
+        assert_fine(&[&format!("local t = {{}} t = t{}", part.repeat(20_000))]);
+    }
+    assert_fine(&[&format!("local a = 1 if a then{} end", " elseif a == 1 then".repeat(20_000))]);
+}
+
+#[test]
+fn calls_of_a_modules_own_functions_are_compared_with_them() {
+    let module = |call: &str| {
+        format!(
+            "local mod = {{}}\nfunction mod:lookup(x) return x end\nfunction mod:init()\n  {call}\n  return true\nend"
+        )
+    };
+    for call in ["self:lokup(1)", "mod:lokup(1)"] {
+        let found = findings(&module(call));
+        assert!(found.len() == 1 && found[0].ends_with("lokup is not there; did you mean lookup?"), "{found:?}");
+    }
+    for call in ["self:lookup(1)", "self:other(1)", "self.lokup = print self:lokup()", "local t = self t:lokup()"] {
+        assert_fine(&[&module(call)]);
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn no_source_makes_the_check_fail(source in "[a-z.:(){}=,\n '\"]{0,200}") {

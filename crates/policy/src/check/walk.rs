@@ -415,6 +415,9 @@ impl Walk<'_> {
                     what = What::Unknown;
                 }
                 Suffix::Method(name, arguments) => {
+                    if at == 0 && what == What::Unknown {
+                        self.own_method(base, name);
+                    }
                     what = self.method_call(&what, name, arguments);
                 }
                 Suffix::Call(arguments) => what = self.call(&what, &shown, place, arguments),
@@ -487,6 +490,18 @@ impl Walk<'_> {
     }
 
     // Calls.
+
+    /// `self:lokup()` of a module that has a `lookup`: only a near miss of its own functions is reported.
+    fn own_method(&mut self, base: &Expression, name: &Name) {
+        let Some(owner) = base.name() else { return };
+        if self.facts.fields.contains(&name.text) {
+            return;
+        }
+        let methods = self.facts.methods(owner);
+        if let Some(meant) = nearest(&name.text, methods).map(str::to_owned) {
+            self.warn(name.place, format!("{owner}:{} is not there", name.text), hint(Some(&meant)));
+        }
+    }
 
     fn method_call(&mut self, owner: &What, name: &Name, arguments: &Arguments) -> What {
         self.arguments(arguments);
