@@ -292,11 +292,12 @@ pub struct DnsStats {
 pub struct Pool {
     pub name: String,
     pub concurrency: u64,
-    pub invocations: u64,
-    pub average_concurrency: f64,
+    // What is not counted is left out.
+    pub invocations: Option<u64>,
+    pub average_concurrency: Option<f64>,
     /// Percent.
-    pub saturation: f64,
-    pub average_ms: f64,
+    pub saturation: Option<f64>,
+    pub average_ms: Option<f64>,
     pub queued: u64,
     pub threads: u64,
 }

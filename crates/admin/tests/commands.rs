@@ -282,6 +282,7 @@ async fn pools_caches_counters_connections() {
     let mut session = world.session();
     let text = say(&mut session, "threads stats").await;
     assert!(matches("^(\\S*)\\s+thread\\s+pool:\\s+concurrency\\s+(\\d+)\\s*$", &text), "{text}");
+    assert!(text.contains("Average wallclock time per op: 0.25ms") && !text.contains("invocations"), "{text}");
     assert!(text.contains("Current queue length: 0") && text.contains("\n\nIO thread pool"), "{text}");
     assert_eq!(say(&mut session, "threads io queue").await, "Jobs in the IO pool\n0 jobs\n");
     assert!(say(&mut session, "cache list").await.ends_with(" 1 caches listed.\n"));

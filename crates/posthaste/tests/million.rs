@@ -1,6 +1,7 @@
-//! A queue of a million messages in ten thousand domains: how long a restart takes, how much memory it needs, and how long
-//! the console makes a person wait. `POSTHASTE_SOAK=1` runs it with the million and holds it to the budgets: ready within 5
-//! seconds, under 400 MiB. The short form has a tenth, and holds the memory to a tenth of the budget and the base.
+//! A queue of a million messages in ten thousand domains: how long a restart takes, how much memory a message needs, and how
+//! long the console makes a person wait for a queue, a message or a recipient. `POSTHASTE_SOAK=1` runs it with the million
+//! and holds it to the budgets; the short form has a tenth, and holds the memory to a tenth of the budget and the base. Both
+//! print each measurement with its budget and with what we aim for.
 //!
 //! The spool is written through `ph_spool`, as reception would write it, since a million messages over SMTP take longer
 //! than they teach.
@@ -21,9 +22,26 @@ const DOMAINS: u64 = 10_000;
 /// Messages of one transaction, and transactions under way at once.
 const PER_TRANSACTION: u64 = 500;
 const AT_ONCE: u64 = 16;
-/// The budget of a million messages, base included.
+/// The budget of a million messages, base included, and what we aim for.
 const RESIDENT_MAX_MIB: u64 = 400;
+const RESIDENT_AIM_MIB: u64 = 200;
 const READY_MAX: Duration = Duration::from_secs(5);
+const READY_AIM: Duration = Duration::from_secs(2);
+/// A person who asks for one queue, one message or one recipient. It includes the start of the console's client.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+const ANSWER_AIM: Duration = Duration::from_millis(100);
+/// What looks at every queue or every message.
+const SWEEP_MAX: Duration = Duration::from_secs(5);
+const SWEEP_AIM: Duration = Duration::from_millis(500);
+
+/// One line of the table: what was measured, its budget, what we aim for.
+fn measured(what: &str, value: impl std::fmt::Display, budget: impl std::fmt::Display, aim: impl std::fmt::Display) {
+    println!("| {what:<46} | {value:>12} | {budget:>10} | {aim:>8} |");
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{:.3} s", time.as_secs_f64())
+}
 
 #[test]
 fn a_long_queue_starts_quickly_in_little_memory_and_answers_at_once() {
@@ -40,47 +58,71 @@ fn a_long_queue_starts_quickly_in_little_memory_and_answers_at_once() {
     let mut server = Server::run(dir);
     let ready = begun.elapsed();
     let resident_kib = server.resident_kib();
-    println!("restart: ready in {ready:.2?}");
-    println!(
-        "memory: {} MiB resident, {} MiB without any queue: {} octets for each message",
-        resident_kib >> 10,
-        base_kib >> 10,
-        (resident_kib.saturating_sub(base_kib) << 10) / count
-    );
     let started_peak_kib = strain::peak_kib(server.pid());
+    let mib = |kib: u64| format!("{} MiB", kib >> 10);
+    // What the budget of a million leaves for each message, were there no base.
+    let each = |mib: u64| format!("{} B", (mib << 20) / 1_000_000);
+    measured(&format!("{count} messages, {DOMAINS} domains"), "measured", "budget", "aim");
+    measured("restart: ready after", seconds(ready), seconds(READY_MAX), seconds(READY_AIM));
+    measured(
+        "memory: resident when ready",
+        mib(resident_kib),
+        mib(RESIDENT_MAX_MIB << 10),
+        mib(RESIDENT_AIM_MIB << 10),
+    );
+    measured(
+        "memory: at most until then",
+        mib(started_peak_kib),
+        mib(RESIDENT_MAX_MIB << 10),
+        mib(RESIDENT_AIM_MIB << 10),
+    );
+    measured("memory: resident without any queue", mib(base_kib), "", "");
+    let per_message = (resident_kib.saturating_sub(base_kib) << 10) / count;
+    measured("memory: for each message", format!("{per_message} B"), each(RESIDENT_MAX_MIB), each(RESIDENT_AIM_MIB));
     assert_eq!(strain::queued(&server), count);
 
     let (early, late) = (ids[ids.len() / 3], ids[ids.len() - 1]);
     let at = count / 3;
     let domain = domain_of(at);
-    let commands = [
+    // One queue, one message, one recipient; then what looks at all of them.
+    let one = [
         ("version".to_owned(), "posthaste version"),
-        ("summary".to_owned(), "Total Queue Size"),
-        ("mailq".to_owned(), "default/default"),
+        (format!("mailq -d {domain}"), domain.as_str()),
+        (format!("domain {domain}"), "Delayed Queue"),
         (format!("showqueue {domain}"), "Created:"),
-        (format!("queue find rcpt {}", recipient_of(at)), "1 messages found."),
         (format!("queue explain {early}"), "suspen"),
         (format!("message details {late}"), "Recipient: "),
-        (format!("domain {domain}"), "Delayed Queue"),
     ];
-    let mut slowest = Duration::ZERO;
-    for (command, wanted) in commands {
-        let begun = Instant::now();
-        let answer = server.console(&command);
-        let took = begun.elapsed();
-        slowest = slowest.max(took);
-        assert!(answer.contains(wanted), "{command}: {answer}");
-        println!("console: {took:>9.1?}  {command} ({} MiB at most so far)", strain::peak_kib(server.pid()) >> 10);
+    let all = [
+        ("summary".to_owned(), "Total Queue Size"),
+        ("mailq".to_owned(), "default/default"),
+        ("domains".to_owned(), "Totals:"),
+        (format!("queue find rcpt {}", recipient_of(at)), "1 messages found."),
+        ("queue find rcpt nobody@d1.example".to_owned(), "0 messages found."),
+        (format!("fail domain --dry-run {domain}"), "[dry-run]"),
+    ];
+    let mut too_slow = Vec::new();
+    for (budget, aim, commands) in [(ANSWER_MAX, ANSWER_AIM, one), (SWEEP_MAX, SWEEP_AIM, all)] {
+        for (command, wanted) in commands {
+            let begun = Instant::now();
+            let answer = server.console(&command);
+            let took = begun.elapsed();
+            assert!(answer.contains(wanted), "{command}: {answer}");
+            measured(&format!("console: {command}"), seconds(took), seconds(budget), seconds(aim));
+            // The short form is for machines that are busy with other tests.
+            if took > budget * if strain::soak() { 1 } else { 5 } {
+                too_slow.push((command, took));
+            }
+        }
     }
     let peak_kib = strain::peak_kib(server.pid());
-    println!("memory: {} MiB at most, {} when ready", peak_kib >> 10, started_peak_kib >> 10);
+    measured("memory: at most until the end", mib(peak_kib), mib(RESIDENT_MAX_MIB << 10), mib(RESIDENT_AIM_MIB << 10));
 
     let begun = Instant::now();
     assert_eq!(server.stop(), Some(0));
     println!("orderly stop in {:.2?}", begun.elapsed());
 
-    // What the console answers includes the start of its client, and in the short form an unoptimised server.
-    assert!(slowest < Duration::from_secs(5), "{slowest:?}");
+    assert!(too_slow.is_empty(), "{too_slow:?}");
     // What is freed after the start and after a command goes back to the system late; the short form has room for that.
     const TRANSIENT_KIB: u64 = 32 << 10;
     let allowed_kib = base_kib + (RESIDENT_MAX_MIB << 10) * count / 1_000_000 + TRANSIENT_KIB;

@@ -33,14 +33,14 @@ async fn threads(context: &mut Context, words: Words) -> Outcome {
             pool.concurrency
         ));
         let fields = [
-            ("Total invocations", pool.invocations.to_string()),
-            ("Observed average concurrency", format!("{:.2}", pool.average_concurrency)),
-            ("Thread pool saturation", format!("{:5.2}%", pool.saturation)),
-            ("Average wallclock time per op", format!("{:.2}ms", pool.average_ms)),
-            ("Current queue length", pool.queued.to_string()),
-            ("Current thread count", pool.threads.to_string()),
+            ("Total invocations", pool.invocations.map(|count| count.to_string())),
+            ("Observed average concurrency", pool.average_concurrency.map(|value| format!("{value:.2}"))),
+            ("Thread pool saturation", pool.saturation.map(|value| format!("{value:5.2}%"))),
+            ("Average wallclock time per op", pool.average_ms.map(|value| format!("{value:.2}ms"))),
+            ("Current queue length", Some(pool.queued.to_string())),
+            ("Current thread count", Some(pool.threads.to_string())),
         ];
-        for (label, value) in fields {
+        for (label, value) in fields.into_iter().filter_map(|(label, value)| Some((label, value?))) {
             doc.push_line(&format!("{label:>32}: {value}"));
         }
     }
@@ -48,10 +48,10 @@ async fn threads(context: &mut Context, words: Words) -> Outcome {
         Data::map([
             ("@name", pool.name.as_str().into()),
             ("Concurrency", pool.concurrency.into()),
-            ("Invocations", pool.invocations.into()),
-            ("AverageConcurrency", pool.average_concurrency.into()),
-            ("Saturation", pool.saturation.into()),
-            ("AverageMilliseconds", pool.average_ms.into()),
+            ("Invocations", pool.invocations.map_or(Data::Empty, Data::from)),
+            ("AverageConcurrency", pool.average_concurrency.map_or(Data::Empty, Data::from)),
+            ("Saturation", pool.saturation.map_or(Data::Empty, Data::from)),
+            ("AverageMilliseconds", pool.average_ms.map_or(Data::Empty, Data::from)),
             ("QueueLength", pool.queued.into()),
             ("Threads", pool.threads.into()),
         ])

@@ -330,7 +330,7 @@ impl Server for FakeServer {
     }
 
     fn pools(&self) -> Vec<Pool> {
-        let pool = |name: &str| Pool { name: name.into(), concurrency: 4, ..Pool::default() };
+        let pool = |name: &str| Pool { name: name.into(), concurrency: 4, average_ms: Some(0.25), ..Pool::default() };
         vec![pool("CPU"), pool("IO")]
     }
 

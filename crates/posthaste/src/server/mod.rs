@@ -413,7 +413,10 @@ impl Core {
 
     /// SIGHUP: logs are reopened, configuration and policies read anew: all of it takes effect, or nothing and a reason.
     async fn reload(&self) {
-        let _ = sd_notify::notify(&[sd_notify::NotifyState::Reloading]);
+        // `Type=notify-reload` wants to know when the reload began.
+        let now = sd_notify::NotifyState::monotonic_usec_now().ok();
+        let states: Vec<_> = [sd_notify::NotifyState::Reloading].into_iter().chain(now).collect();
+        let _ = sd_notify::notify(&states);
         self.log.reopen();
         self.logs_reopened().await;
         let Some(configuration) = self.configuration.get() else { return };

@@ -3,7 +3,7 @@
 use super::Core;
 use ph_admin::{
     Cache, CounterChange, DnsStats, DnsTypeStats, DomainRoute, Failure, InboundSession, Later, Module, OutboundSession,
-    PolicyCounter, Pool, RouteAddress, RouteHost, Work,
+    PolicyCounter, Pool, RouteAddress, RouteHost, TlsContext, Work,
 };
 use ph_dns::{Data, RecordType};
 use ph_policy::Hook;
@@ -82,9 +82,9 @@ impl ph_admin::Server for View {
         Box::pin(async move {
             let core = self.core()?;
             let info = core.delivery()?.resolve(domain).await?;
-            let at = QueueRef::new("default", "default", domain);
-            let failures =
-                core.queue.queues(&ph_queue::Scope::domain(domain)).iter().map(|q| u64::from(q.failures)).max();
+            let queues = core.queue.queues(&ph_queue::Scope::domain(domain));
+            let failures = queues.iter().map(|queue| u64::from(queue.failures)).max();
+            let at: Vec<QueueRef> = queues.into_iter().map(|queue| queue.at).collect();
             let hosts = info.route.as_ref().map(|route| hosts(&core, route, &at)).unwrap_or_default();
             Some(DomainRoute { ttl_s: info.life_s, hosts, failures: failures.unwrap_or(0) })
         })
@@ -118,6 +118,28 @@ impl ph_admin::Server for View {
         }
     }
 
+    fn reset_dns_stats(&self) {
+        if let Some(core) = self.core() {
+            core.resolver.reset_counters();
+        }
+    }
+
+    fn tls_contexts(&self) -> Vec<TlsContext> {
+        let Some(core) = self.core() else { return Vec::new() };
+        let context = |made: ph_reception::TlsContext| TlsContext {
+            age_s: made.age.as_secs(),
+            certificate: made.certificate.display().to_string(),
+            ca: made.client_ca.map(|path| path.display().to_string()),
+            ciphers: made.ciphers,
+            works: made.works,
+        };
+        core.reception.tls_contexts().into_iter().map(context).collect()
+    }
+
+    fn renew_tls(&self) -> Vec<String> {
+        self.core().map(|core| core.warn_of_tls(core.reception.renew_tls())).unwrap_or_default()
+    }
+
     fn dns_cached(&self, name: &str, record_type: &str) -> Result<Option<Vec<String>>, String> {
         let kind: RecordType = record_type.parse().map_err(|_| format!("unknown record type '{record_type}'"))?;
         let Some(core) = self.core() else { return Ok(None) };
@@ -137,16 +159,19 @@ impl ph_admin::Server for View {
     }
 
     fn pools(&self) -> Vec<Pool> {
-        // The pools of Momentum's configuration size nothing here but keep their names, which tools look for.
         let Some(core) = self.core() else { return Vec::new() };
+        let mut pools = pools(&core);
+        // The pools of Momentum's configuration size nothing here but keep their names, which tools look for.
         let config = core.config.load();
-        let pool = |declared: ph_config::ThreadPoolDecl| Pool {
+        let declared = |declared: ph_config::ThreadPoolDecl| Pool {
             name: declared.name.to_string(),
             concurrency: declared.concurrency.into(),
-            threads: declared.concurrency.into(),
             ..Pool::default()
         };
-        config.threadpools().into_iter().map(pool).collect()
+        let mut others: Vec<Pool> = config.threadpools().into_iter().map(declared).collect();
+        others.retain(|other| pools.iter().all(|pool| !pool.name.eq_ignore_ascii_case(&other.name)));
+        pools.append(&mut others);
+        pools
     }
 
     fn caches(&self) -> Vec<Cache> {
@@ -195,7 +220,11 @@ impl ph_admin::Server for View {
     }
 
     fn hooks(&self) -> Vec<(String, String)> {
-        Hook::all().map(|hook| (hook.name().to_owned(), format!("{:?}", hook.phase()))).collect()
+        let about = |hook: Hook| {
+            let called = if hook.is_called() { "" } else { ", not called by this release" };
+            format!("phase {:?}, returns {:?}{called}", hook.phase(), hook.returns()).to_lowercase()
+        };
+        Hook::all().map(|hook| (hook.name().to_owned(), about(hook))).collect()
     }
 
     fn counters(&self) -> Vec<PolicyCounter> {
@@ -256,6 +285,32 @@ impl ph_admin::Server for View {
     }
 }
 
+/// The threads there are: `CPU` runs all tasks, `IO` is the one that writes the spool.
+fn pools(core: &Core) -> Vec<Pool> {
+    let uptime_s = core.clock.now().since(core.log.stats().started()).as_secs_f64().max(1.0);
+    let runtime = core.runtime.metrics();
+    let workers = runtime.num_workers();
+    let busy_s: f64 = (0..workers).map(|worker| runtime.worker_total_busy_duration(worker).as_secs_f64()).sum();
+    vec![
+        Pool {
+            name: "CPU".to_owned(),
+            concurrency: workers as u64,
+            average_concurrency: Some(busy_s / uptime_s),
+            saturation: Some(busy_s * 100.0 / (uptime_s * workers.max(1) as f64)),
+            queued: runtime.global_queue_depth() as u64,
+            threads: workers as u64,
+            ..Pool::default()
+        },
+        Pool {
+            name: "IO".to_owned(),
+            concurrency: 1,
+            invocations: Some(core.spool.stats().batches),
+            threads: 1,
+            ..Pool::default()
+        },
+    ]
+}
+
 fn record_line(name: &str, record: &ph_dns::Record) -> String {
     let data = match &record.data {
         Data::A(address) => format!("A {address}"),
@@ -269,18 +324,25 @@ fn record_line(name: &str, record: &ph_dns::Record) -> String {
     format!("{name} {} IN {data}", record.ttl_s)
 }
 
-/// The targets of a route, one row for each host.
-fn hosts(core: &Core, route: &ph_delivery::Route, at: &QueueRef) -> Vec<RouteHost> {
+/// The targets of a route, one row for each host. An address rests for each binding apart; shown is what the last failure
+/// in any of the domain's queues, `at`, has left.
+fn hosts(core: &Core, route: &ph_delivery::Route, at: &[QueueRef]) -> Vec<RouteHost> {
     let mut hosts: Vec<RouteHost> = Vec::new();
+    let (now, mut chosen) = (core.clock.now(), false);
     for target in &route.targets {
+        let states = at.iter().map(|at| core.queue.host_state(at, target.address));
+        let state = states.max_by_key(|state| state.failed_at).unwrap_or_default();
+        let down = state.rests_until > now;
         let address = RouteAddress {
             address: target.address,
-            down: !core.queue.host_is_up(at, target.address),
-            current: false,
+            down,
+            // The first that is up: another of the same preference may be drawn.
+            current: !down && !chosen,
             connect_ms: 0.0,
             delivery_ms: 0.0,
-            since_failure: None,
+            since_failure: state.failed_at.map(|failed_at| now.since(failed_at)),
         };
+        chosen |= !down;
         match hosts.last_mut().filter(|host| *host.name == *target.host) {
             Some(host) => host.addresses.push(address),
             None => hosts.push(RouteHost {

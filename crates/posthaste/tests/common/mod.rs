@@ -68,10 +68,14 @@ impl Server {
 
     /// As `try_run`. `command` is the binary, or a program that becomes it.
     pub fn try_run_as(mut command: Command, dir: &Path) -> Result<Server, String> {
+        command.args(["run", "--config"]).arg(dir.join("posthaste.conf"));
+        Server::spawned(command, dir)
+    }
+
+    /// A command with all its arguments that becomes a server.
+    pub fn spawned(mut command: Command, dir: &Path) -> Result<Server, String> {
         end_at_last();
         let mut child = command
-            .args(["run", "--config"])
-            .arg(dir.join("posthaste.conf"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::from(append(&dir.join("stderr"))))
@@ -109,6 +113,11 @@ impl Server {
     /// The address of the first SMTP listener.
     pub fn smtp(&self) -> SocketAddr {
         self.listening.first().expect("the configuration has a listener").1
+    }
+
+    /// Whether it has any listener for mail.
+    pub fn listens(&self) -> bool {
+        !self.listening.is_empty()
     }
 
     /// The address of the n-th TCP listener, in the order of the configuration.
@@ -335,11 +344,16 @@ impl Client {
 
     /// The handshake, after the server's 220 to STARTTLS or at the start where TLS is implicit. Checks no certificate.
     pub fn start_tls(&mut self) {
+        self.start_tls_as(client_tls());
+    }
+
+    /// As `start_tls`, with versions, suites and a certificate of the test's own.
+    pub fn start_tls_as(&mut self, config: Arc<rustls::ClientConfig>) {
         let Wire::Plain(stream) = std::mem::replace(self.stream.get_mut(), Wire::Gone) else {
             panic!("TLS is on already")
         };
         let name = ServerName::try_from("mx.test").expect("a name");
-        let connection = rustls::ClientConnection::new(client_tls(), name).expect("a TLS client");
+        let connection = rustls::ClientConnection::new(config, name).expect("a TLS client");
         *self.stream.get_mut() = Wire::Tls(Box::new(rustls::StreamOwned::new(connection, stream)));
     }
 
