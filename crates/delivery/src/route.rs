@@ -25,6 +25,7 @@ pub mod text {
     pub const PROHIBITED: &str = "551 5.4.6 [internal] Private/Loopback Address";
     pub const NO_MX_OR_A: &str = "454 4.4.4 [internal] no MX or A for domain";
     pub const LOOKUP_FAILED: &str = "554 5.4.4 [internal] Domain Lookup Failed";
+    pub const FOREIGN: &str = "451 4.3.5 [internal] delivery method of the route is not available";
     pub const LOOP: &str = "554 5.4.6 [internal] mail loops back to myself";
     pub const NO_VALID_HOSTS: &str = "451 4.4.1 [internal] No valid hosts (unable to make any connections)";
 }
@@ -97,6 +98,8 @@ pub enum NoRoute {
     /// Nothing was found. `mx_failed`: the MX look-up itself had no answer, so addresses were not looked for. `silent`: no
     /// DNS server answered, which is our trouble and not the domain's.
     Failed { mx_failed: bool, silent: bool },
+    /// The routes want protocols that are not spoken here.
+    Foreign,
 }
 
 /// The options of routing, as they hold for one domain.
@@ -176,6 +179,7 @@ pub async fn resolve(lookup: &dyn Lookup, domain: &str, rules: &Rules) -> Result
         mx_failed: false,
         silent: false,
         loops: false,
+        foreign: false,
     };
     if rules.routes.is_empty() {
         match parse_domain(domain) {
@@ -189,9 +193,13 @@ pub async fn resolve(lookup: &dyn Lookup, domain: &str, rules: &Rules) -> Result
             found.route_item(place as u32, item, domain).await?;
         }
     }
-    let Finding { mut targets, partial, life_s, mx_failed, silent, loops, .. } = found;
+    let Finding { mut targets, partial, life_s, mx_failed, silent, loops, foreign, .. } = found;
     if targets.is_empty() {
-        return Err(if loops { NoRoute::Final(text::LOOP) } else { NoRoute::Failed { mx_failed, silent } });
+        return Err(match (loops, foreign) {
+            (true, _) => NoRoute::Final(text::LOOP),
+            (false, true) => NoRoute::Foreign,
+            (false, false) => NoRoute::Failed { mx_failed, silent },
+        });
     }
     // Stable, so that hosts of one preference keep the order of DNS until a connection shuffles them.
     let family = |target: &Target| rules.prefer_ipv6 && target.address.is_ipv4();
@@ -212,6 +220,8 @@ struct Finding<'a> {
     mx_failed: bool,
     silent: bool,
     loops: bool,
+    /// There is a route by a protocol that is not spoken here.
+    foreign: bool,
 }
 
 /// Levels of preference between two items of `routes`: an MX preference fits in between.
@@ -235,7 +245,12 @@ impl Finding<'_> {
         let method = match scheme.map(str::to_ascii_lowercase).as_deref() {
             Some("lmtp") => Some(Method::Lmtp),
             Some("smtp" | "esmtp") => Some(Method::Smtp),
-            _ => None,
+            None => None,
+            // A protocol that is not spoken here: never is SMTP spoken there instead.
+            Some(_) => {
+                self.foreign = true;
+                return Ok(());
+            }
         };
         let is_socket = place_of_host.starts_with('/');
         let bare = if is_socket { place_of_host } else { place_of_host.split('/').next().unwrap_or(place_of_host) };

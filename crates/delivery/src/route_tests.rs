@@ -199,3 +199,13 @@ async fn the_shortest_ttl_of_the_routes_is_the_life_of_the_route() {
     let route = resolve(&zone(), "two.example", &Rules::new(&config, "two.example")).await.unwrap();
     assert_eq!((route.life_s, route.targets.len()), (Some(5), 3));
 }
+
+#[tokio::test]
+async fn a_route_by_a_protocol_that_is_not_spoken_is_never_taken_for_smtp() {
+    for scheme in ["ecstream", "apn", "gcm", "mm7", "http", "https"] {
+        let text = format!("routes = ( \"{scheme}://192.0.2.7\" )");
+        assert_eq!(routed(&text, "two.example").await, Err(NoRoute::Foreign), "{scheme}");
+        let text = format!("routes = ( \"{scheme}://192.0.2.7\", \"smtp://192.0.2.8\" )");
+        assert_eq!(routed(&text, "two.example").await.map(|found| found.len()), Ok(1), "{scheme}");
+    }
+}

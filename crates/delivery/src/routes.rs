@@ -158,6 +158,7 @@ impl Routes {
                 (route.life_s.unwrap_or(LIFE_S), Ok(Arc::new(route)))
             }
             Err(NoRoute::Final(text)) => (FAILURE_LIFE_S, Err(Failure::Final(text))),
+            Err(NoRoute::Foreign) => (FAILURE_LIFE_S, Err(Failure::Later(text::FOREIGN))),
             Err(NoRoute::Failed { mx_failed, silent }) => {
                 // A resolver that does not answer says nothing about the domain: mail waits for it.
                 entry.failures = entry.failures.saturating_add(u32::from(!silent));
