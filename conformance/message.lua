@@ -341,6 +341,7 @@ block("msg:build", "data", function(t)
     { type = "application/x", name = "./a.bin", headers = "X-A: 1\r\nX-B: 2", content = "\0\1" },
     { content = t.msg },
     { type = "text/plain", name = "f.txt", content = io.open(data_file, "rb") },
+    { type = "text/plain", name = "g.txt", content = msys.core.io_wrapper_open(data_file) },
   }
   local headers = { Subject = "caf\195\169", To = { "a@b.example", "", "c@d.example" }, ["content-type"] = "x", From = "=?utf-8?Q?=C3=A9?= <e@f.example>" }
   returns(1, { true }, msg:build(headers, parts, attached))
@@ -359,6 +360,7 @@ block("msg:build", "data", function(t)
     "\r\n\r\n<b>\r\n--",
     "\r\nContent-Type: application/x; name=\"a.bin\"\r\nContent-Transfer-Encoding: quoted-printable\r\nContent-Disposition: attachment; filename=\"a.bin\"\r\nX-A: 1\r\nX-B: 2\r\n\r\n=00=01\r\n",
     "\r\n\r\n" .. t.msg:raw() .. "\r\n--",
+    "\r\n\r\nb25lAHR3bw0K\r\n",
     "\r\n\r\nb25lAHR3bw0K\r\n",
   } do
     local at = raw:find(piece, last, true)

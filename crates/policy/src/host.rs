@@ -58,6 +58,8 @@ pub struct Host {
     /// Modules whose hooks are not looked up yet: name, script, table.
     pub(crate) pending_modules: Mutex<Vec<(String, String, Table)>>,
     pub(crate) patterns: crate::api::pcre::Cache,
+    /// Contents that patterns were matched against last.
+    pub(crate) subjects: crate::api::message::Subjects,
     pub(crate) controls: crate::control::Controls,
     /// `print` writes to standard output as the reference interpreter does: for running scripts outside a server.
     plain_output: bool,
@@ -112,6 +114,7 @@ impl Policy {
             loading_script: Mutex::new(None),
             pending_modules: Mutex::default(),
             patterns,
+            subjects: Default::default(),
             controls: Mutex::default(),
             plain_output: plain,
         });

@@ -120,8 +120,6 @@ pub struct MessageState {
     pub envelope: Envelope,
     /// `None` before the content has come in.
     pub content: Option<Content>,
-    /// Header, body and end-of-data mark in one piece, once a pattern was matched; the content's bytes are slices of it then.
-    pub(crate) joined: Bytes,
     /// The parts that policies have handles of; made by the first `msg:mime` or `msg:makePart`.
     pub(crate) parts: Option<Box<crate::api::message_part::Parts>>,
     /// What deliveries changed; as it is before the first one while the message is being received.
@@ -145,7 +143,6 @@ impl Message {
         let state = MessageState {
             envelope,
             content,
-            joined: Bytes::new(),
             parts: None,
             delivery: DeliveryState::default(),
             delivered: 0,

@@ -64,7 +64,31 @@ async fn memory_is_flat_over_repeats() {
     assert!(grown < 20 << 10, "{grown} KiB");
 }
 
-/// A body that lies in a file, and counts how often it is read.
+#[tokio::test]
+async fn a_match_leaves_the_content_where_its_recipients_share_it() {
+    let site = Site::new(&module(
+        r#"
+        function mod:validate_data(msg)
+          assert(msg:body_match("needle") and msg:raw_match("Subject: x"))
+          assert(msg:body_replace("nothing of the sort", "") == false)
+          print("done")
+          return msys.core.VALIDATE_CONT
+        end
+        "#,
+    ));
+    for size in [10, 100_000, 2_000_000] {
+        let session = session();
+        let message = message(&session, &format!("Subject: x\r\n\r\nneedle{}\r\n", "x".repeat(size)));
+        let before = message.state.lock().content.clone().unwrap();
+        run(&site, &message).await;
+        assert!(site.log.has("done"), "{:?}", site.log.all());
+        let after = message.state.lock().content.clone().unwrap();
+        assert_eq!(before.head().as_ptr(), after.head().as_ptr());
+        assert_eq!(before.body().memory().unwrap().as_ptr(), after.body().memory().unwrap().as_ptr());
+    }
+}
+
+/// A body that lies in a file.
 #[derive(Debug)]
 struct InFile(Vec<u8>);
 

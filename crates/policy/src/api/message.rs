@@ -19,6 +19,8 @@ mod matching;
 mod mime;
 mod routing;
 
+pub(crate) use matching::Subjects;
+
 pub static TABLE: Table = Table {
     name: "message",
     package: "msys.extended.message",

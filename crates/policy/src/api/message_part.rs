@@ -141,7 +141,6 @@ pub(crate) fn store(state: &mut MessageState) {
         state.envelope.eight_bit |= !body.is_ascii();
     }
     state.content = Some(content);
-    state.joined = Bytes::new();
     state.edited = true;
 }
 

@@ -5,6 +5,7 @@
 
 use super::content::write_field;
 use super::{READERS, outside, writable};
+use crate::api::resource::Handle;
 use crate::registry::{
     ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Type, bytes_of, param, returns, type_name,
 };
@@ -264,6 +265,10 @@ async fn attachment(args: &Args, at: usize, table: &Table) -> Result<Attachment,
 pub(super) async fn read_io(args: &Args, at: usize, expected: &str, value: &Value) -> Result<Vec<u8>, ApiError> {
     let wrong = |got: String| args.bad(at, format!("{expected} expected, got {got}"));
     let Value::UserData(data) = value else { return Err(wrong(type_name(value))) };
+    if let Ok(handle) = data.borrow::<Handle>().map(|handle| handle.clone()) {
+        let read = handle.read_to_end(SIZE_MAX as u64).await;
+        return read.map_err(|failure| args.bad(2, format!("attachment {at}: {}", failure.text)));
+    }
     let Ok(Value::Function(read)) = data.get::<Value>("read") else { return Err(wrong(type_name(value))) };
     let what = is_lua_file(data).then_some("*a");
     let answer: (Value, Value) = match what {

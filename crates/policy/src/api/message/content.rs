@@ -222,7 +222,6 @@ async fn body(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         let Some(content) = own_content(&args, &mut state) else { return Ok(Ret::NIL) };
         content.set_body(Body::Memory(Bytes::from(value)));
         state.envelope.eight_bit |= eight_bit;
-        state.joined = Bytes::new();
         state.edited = true;
     }
     let Some(body) = message.state.lock().content.as_ref().map(|content| content.body().clone()) else {
@@ -246,7 +245,6 @@ async fn raw(ctx: Ctx<'static>, args: Args) -> Result<Ret, ApiError> {
         let mut state = message.state.lock();
         writable(&ctx, &args, &state)?;
         state.envelope.eight_bit |= !value.is_ascii();
-        state.joined = Bytes::new();
         state.content = Some(Content::parse(Bytes::from(value)));
         state.edited = true;
     }

@@ -5,7 +5,7 @@
 //! that message changes.
 
 use super::{READERS, context_kind, outside, writable};
-use crate::objects::{Message, MessageState};
+use crate::objects::Message;
 use crate::registry::{
     ApiError, Args, Call, Ctx, FUNCTION, Function, Phases, Ret, Type, bytes_of, optional, param, returns,
 };
@@ -52,7 +52,6 @@ pub static FREE: Function = Function {
         let mut state = message.state.lock();
         state.live = false;
         state.content = None;
-        state.joined = Bytes::new();
         Ok(Ret::None)
     }),
     ..FUNCTION
@@ -319,11 +318,9 @@ impl Builder {
         let mut content = self.written.lock().take().ok_or("closed")?;
         super::content::take_off_terminator(&mut content);
         let mut state = self.message.state.lock();
-        let MessageState { content: present, joined, envelope, edited, .. } = &mut *state;
-        envelope.eight_bit |= !content.is_ascii();
-        *present = Some(Content::parse(content.into()));
-        *joined = Bytes::new();
-        *edited = true;
+        state.envelope.eight_bit |= !content.is_ascii();
+        state.content = Some(Content::parse(content.into()));
+        state.edited = true;
         Ok(())
     }
 }

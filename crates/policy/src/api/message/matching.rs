@@ -1,17 +1,19 @@
 //! Patterns over the content as it stands: `msg:body_match`, `msg:raw_match` and their `_replace`.
 //!
 //! A match sees octets, no characters, and nothing is decoded. The subject ends in the end-of-data mark that the reference's content
-//! has: policies append text by replacing `\r\n.\r\n`. The first match of a message puts header, body and mark into one piece, of
-//! which header and body are slices from then on; later matches copy nothing, however many there are. A body in a file is read for
-//! the match alone. Big subjects are searched outside the state.
+//! has: policies append text by replacing `\r\n.\r\n`. So header, body and mark have to lie in one piece: one is made for a content
+//! at its first match, kept for the matches that follow and shared by all recipients of the content, which itself stays as it is.
+//! A body in a file is read for the match alone. Big subjects are searched outside the state.
 
 use super::{READERS, RECEPTION, WRITE, writable};
 use crate::api::pcre::{self, Spans};
-use crate::objects::{Message, MessageState};
+use crate::objects::Message;
 use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Param, Phases, Ret, Type, param, returns};
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use mlua::Value;
+use parking_lot::Mutex;
 use ph_message::{Body, Content};
+use std::collections::VecDeque;
 
 const PATTERN: Param = param("pattern", Type::String, "a Perl pattern, as `msys.pcre.match` takes it");
 const REPLACEMENT: Param =
@@ -90,83 +92,57 @@ enum Range {
     Whole,
 }
 
-/// What is searched.
-enum Subject {
-    /// With the mark at its end.
-    Ready(Bytes),
-    File(Content),
+/// The pieces that were made last.
+#[derive(Default)]
+pub(crate) struct Subjects(Mutex<VecDeque<Piece>>);
+
+/// A content, or its body alone, with the mark. It holds what it was made of, so that the same place in memory is the same content.
+struct Piece {
+    head: Bytes,
+    body: Bytes,
+    range: Range,
+    subject: Bytes,
 }
 
-impl Subject {
-    /// `None` before there is content.
-    fn of(message: &Message, range: Range) -> Option<Subject> {
-        let mut state = message.state.lock();
-        let content = state.content.as_ref()?;
-        match content.body() {
-            Body::External(_) => Some(Subject::File(content.clone())),
-            Body::Memory(_) => Some(Subject::Ready(match joined(&state, range) {
-                Some(subject) => subject,
-                None => join(&mut state, range),
-            })),
-        }
-    }
+/// How many pieces are kept for the next match, and how large they may be. A small one is made faster than it is found.
+const KEPT_MAX: usize = 8;
+const KEPT_SIZE: std::ops::RangeInclusive<usize> = (8 << 10)..=(1 << 20);
 
-    async fn read(self, range: Range) -> std::io::Result<Bytes> {
-        match self {
-            Subject::Ready(bytes) => Ok(bytes),
-            Subject::File(content) => {
-                let read = move || {
-                    let head = if range == Range::Whole { content.head() } else { &Bytes::new() };
-                    content.body().to_bytes().map(|body| in_one_piece(head, &body))
-                };
-                tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?
-            }
+impl Subjects {
+    fn of(&self, head: &Bytes, body: &Bytes, range: Range) -> Bytes {
+        if !KEPT_SIZE.contains(&(head.len() + body.len())) {
+            return in_one_piece(head, body, range);
         }
-    }
-}
-
-fn in_one_piece(head: &[u8], body: &[u8]) -> Bytes {
-    Bytes::from([head, body, MARK].concat())
-}
-
-/// The subject, where the content's own bytes lie in it.
-fn joined(state: &MessageState, range: Range) -> Option<Bytes> {
-    let (joined, content) = (&state.joined, state.content.as_ref()?);
-    let body = content.body().memory()?;
-    let body_at = joined.len().checked_sub(body.len() + MARK.len())?;
-    if body.is_empty() || !std::ptr::eq(&joined[body_at], &body[0]) {
-        return None;
-    }
-    match range {
-        Range::Body => Some(joined.slice(body_at..)),
-        Range::Whole => {
-            let head = content.head();
-            let follows = body_at == head.len() && head.as_ptr() == joined.as_ptr();
-            (follows || head.is_empty()).then(|| joined.slice(body_at - head.len()..))
+        let is_same = |a: &Bytes, b: &Bytes| std::ptr::eq(&**a, &**b);
+        let mut kept = self.0.lock();
+        let known = kept.iter().find(|piece| {
+            piece.range == range && is_same(&piece.body, body) && (range == Range::Body || is_same(&piece.head, head))
+        });
+        if let Some(piece) = known {
+            return piece.subject.clone();
         }
+        let subject = in_one_piece(head, body, range);
+        kept.truncate(KEPT_MAX - 1);
+        kept.push_front(Piece { head: head.clone(), body: body.clone(), range, subject: subject.clone() });
+        subject
     }
 }
 
-/// Puts the content into one piece with the mark. A body that nobody shares takes the mark in its own buffer.
-fn join(state: &mut MessageState, range: Range) -> Bytes {
-    state.joined = Bytes::new();
-    let Some(content) = state.content.take() else { return Bytes::new() };
-    let head = content.head().clone();
-    let body = content.body().memory().cloned().unwrap_or_default();
-    drop(content);
-    let (body_at, joined) = match range {
-        Range::Whole => (head.len(), in_one_piece(&head, &body)),
-        Range::Body => {
-            let mut piece = body.try_into_mut().unwrap_or_else(|shared| BytesMut::from(&shared[..]));
-            piece.extend_from_slice(MARK);
-            (0, piece.freeze())
-        }
-    };
-    let body = joined.slice(body_at..joined.len() - MARK.len());
-    let head = if range == Range::Whole { joined.slice(..body_at) } else { head };
-    state.content = Some(Content::new(head, Body::Memory(body)));
-    state.joined = joined.clone();
-    joined
+fn in_one_piece(head: &[u8], body: &[u8], range: Range) -> Bytes {
+    Bytes::from(match range {
+        Range::Body => [body, MARK].concat(),
+        Range::Whole => [head, body, MARK].concat(),
+    })
+}
+
+/// What is searched; `None` before there is content.
+async fn subject(ctx: &Ctx<'_>, message: &Message, range: Range) -> std::io::Result<Option<Bytes>> {
+    let Some(content) = message.state.lock().content.clone() else { return Ok(None) };
+    if let Some(body) = content.body().memory() {
+        return Ok(Some(ctx.host.subjects.of(content.head(), body, range)));
+    }
+    let read = move || content.body().to_bytes().map(|body| in_one_piece(content.head(), &body, range));
+    tokio::task::spawn_blocking(read).await.map_err(std::io::Error::other)?.map(Some)
 }
 
 async fn find(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, ApiError> {
@@ -175,9 +151,9 @@ async fn find(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, ApiErr
         Ok(regex) => regex,
         Err(problem) => return pcre::failed(&ctx, &problem),
     };
-    let Some(subject) = Subject::of(&message, range) else { return Ok(Ret::FALSE) };
-    let subject = match subject.read(range).await {
-        Ok(subject) => subject,
+    let subject = match subject(&ctx, &message, range).await {
+        Ok(Some(subject)) => subject,
+        Ok(None) => return Ok(Ret::FALSE),
         Err(error) => return ctx.failure(&error.to_string()),
     };
     let work = {
@@ -211,9 +187,9 @@ async fn replace(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, Api
         Err(problem) => return pcre::failed(&ctx, &problem),
     };
     let template = args.bytes(1)?.into_owned();
-    let Some(subject) = Subject::of(&message, range) else { return Ok(Ret::FALSE) };
-    let subject = match subject.read(range).await {
-        Ok(subject) => subject,
+    let subject = match subject(&ctx, &message, range).await {
+        Ok(Some(subject)) => subject,
+        Ok(None) => return Ok(Ret::FALSE),
         Err(error) => return ctx.failure(&error.to_string()),
     };
     let work = {
@@ -230,7 +206,6 @@ async fn replace(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, Api
     };
     let mut state = message.state.lock();
     writable(&ctx, &args, &state)?; // the hook may be in another phase by now, if it is a thread's
-    state.joined = Bytes::new();
     state.envelope.eight_bit |= !content.is_ascii();
     state.edited = true;
     match (range, &mut state.content) {

@@ -145,7 +145,6 @@ fn set(ctx: &Ctx<'_>, args: &Args, message: &Arc<Message>) -> Result<Ret, ApiErr
         Ok(content) => {
             state.envelope.eight_bit |= content.body().memory().is_some_and(|body| !body.is_ascii());
             state.content = Some(content);
-            state.joined = Bytes::new();
             state.edited = true;
             Ok(Ret::One(Value::Boolean(true)))
         }
