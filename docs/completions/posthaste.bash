@@ -313,7 +313,7 @@ _posthaste() {
             return 0
             ;;
         posthaste__subcmd__repl)
-            opts="-m -h -V --message --phase --help --version"
+            opts="-m -h -V --message --dns --phase --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -365,7 +365,7 @@ _posthaste() {
             return 0
             ;;
         posthaste__subcmd__run__subcmd__policy)
-            opts="-m -h -V --message --from --to --ip --helo --hostname --context --json --help --version"
+            opts="-m -h -V --message --from --to --ip --helo --hostname --context --dns --json --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0

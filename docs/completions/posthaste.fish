@@ -60,6 +60,7 @@ complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l ip -d
 complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l helo -d 'The client\'s name in EHLO' -r
 complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l hostname -d 'Our own host name' -r
 complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l context -d 'A value of the connection\'s context, as a listener or an authentication would set it' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l dns -d 'Look names up in the DNS; without it no name exists'
 complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -l json -d 'As JSON, with the messages'
 complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand run-policy" -s V -l version -d 'Print version'
@@ -70,6 +71,7 @@ complete -c posthaste -n "__fish_posthaste_using_subcommand test" -s h -l help -
 complete -c posthaste -n "__fish_posthaste_using_subcommand test" -s V -l version -d 'Print version'
 complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -s m -l message -d 'The message that `msg` is' -r -F
 complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -l phase -d 'The phase that the prompt is in, as the API reference names it' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -l dns -d 'Look names up in the DNS; without it no name exists'
 complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand repl" -s V -l version -d 'Print version'
 complete -c posthaste -n "__fish_posthaste_using_subcommand console" -l socket -d 'A unix socket\'s path, host:port, or user@host:port' -r

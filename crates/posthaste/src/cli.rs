@@ -162,6 +162,9 @@ pub struct RunPolicyArgs {
     /// A value of the connection's context, as a listener or an authentication would set it
     #[arg(long, value_name = "KEY=VALUE")]
     pub context: Vec<String>,
+    /// Look names up in the DNS; without it no name exists
+    #[arg(long)]
+    pub dns: bool,
     /// As JSON, with the messages
     #[arg(long)]
     pub json: bool,
@@ -191,6 +194,9 @@ pub struct ReplArgs {
     /// The message that `msg` is
     #[arg(short, long, value_name = "FILE")]
     pub message: Option<PathBuf>,
+    /// Look names up in the DNS; without it no name exists
+    #[arg(long)]
+    pub dns: bool,
     /// The phase that the prompt is in, as the API reference names it
     #[arg(long, default_value = "data_spool_each_rcpt")]
     pub phase: String,

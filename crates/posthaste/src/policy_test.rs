@@ -333,7 +333,7 @@ impl FakeDns {
             }
             _ => Ok(Vec::new()),
         };
-        self.0.lock().insert((key(name), kind.name()), answer);
+        self.0.lock().insert((key(name, kind), kind.name()), answer);
         Ok(())
     }
 }
@@ -347,13 +347,18 @@ fn record(kind: DnsType, text: &str) -> DnsRecord {
     DnsRecord { preference, value: value.as_bytes().to_vec() }
 }
 
-fn key(name: &str) -> String {
+/// An address that a PTR record is asked for is its name under `arpa`.
+fn key(name: &str, kind: DnsType) -> String {
+    let name = match name.parse() {
+        Ok(address) if kind == DnsType::Ptr => ph_dns::arpa_name(address),
+        _ => name.to_owned(),
+    };
     name.trim_end_matches('.').to_ascii_lowercase()
 }
 
 impl Dns for FakeDns {
     fn lookup(&self, question: DnsQuestion) -> BoxFuture<'static, Result<Vec<DnsRecord>, &'static str>> {
-        let known = self.0.lock().get(&(key(&question.name), question.kind.name())).cloned();
+        let known = self.0.lock().get(&(key(&question.name, question.kind), question.kind.name())).cloned();
         Box::pin(async move { known.unwrap_or(Err("NXDOMAIN")) })
     }
 }

@@ -32,8 +32,12 @@ pub fn run(args: &ReplArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let world = match &args.policy {
-            Some(file) => World::load(file, "localhost").await?,
-            None => World::with(Settings::default(), None, "localhost", |_| {}).await?,
+            Some(file) => World::load(file, "localhost", args.dns).await?,
+            None => {
+                let names = args.dns.then(|| crate::server::names(&ph_config::Config::builtin()));
+                let change = |services: &mut ph_policy::Services| services.dns = names.unwrap_or(services.dns.clone());
+                World::with(Settings::default(), None, "localhost", change).await?
+            }
         };
         let prompt = Prompt::new(world, phase, content)?;
         prompt.show_what_was_said();

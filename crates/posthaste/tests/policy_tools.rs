@@ -353,6 +353,15 @@ test("refuses who is listed", function(t)
   t:equal(outcome.at, "connect")
 end)
 
+test("asks for the name of an address", function(t)
+  t:dns("192.0.2.7", "PTR", { "mx.b.example" })
+  t:dns("b.example", "MX", { "20 two.example", "10 one.example" })
+  t:dns("broken.example", "A", "SERVFAIL")
+  t:match(t:eval("msys.dnsLookup('7.2.0.192.in-addr.arpa', 'PTR')[1]"), "mx%.b%.example")
+  t:match(t:eval("select(2, msys.dnsLookup('broken.example', 'A'))"), "SERVFAIL")
+  t:raises("none of NXDOMAIN", function() t:dns("a.example", "A", "BROKEN") end)
+end)
+
 test("waits without waiting", function(t)
   local outcome = t:send { to = "slow@b.example" }
   t:ok(tonumber(outcome.copies[1].mess.took) >= 20, "time passed")
@@ -369,7 +378,7 @@ fn unit_tests_of_policies_have_a_fresh_policy_a_clock_and_a_dns() {
     let (code, out, error) = run(&["test", &place]);
     assert_eq!(code, 0, "{out}{error}");
     assert_matches(r"(?m)^  ok    accepts \([\d.]+ ms\)$", &out);
-    assert!(out.ends_with("4 tests in 1 files, 0 failed\n"), "{out}");
+    assert!(out.ends_with("5 tests in 1 files, 0 failed\n"), "{out}");
     assert!(begin.elapsed() < std::time::Duration::from_secs(15), "nobody waited twenty seconds");
 }
 

@@ -52,7 +52,7 @@ pub fn run(args: &RunPolicyArgs) -> Result<ExitCode> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let outcomes = runtime.block_on(async {
-        let world = World::load(&args.policy, &args.hostname).await?;
+        let world = World::load(&args.policy, &args.hostname, args.dns).await?;
         for line in world.said.take() {
             eprintln!("while loading: {line}");
         }
@@ -124,7 +124,8 @@ fn show_step(out: &mut String, step: &Step, width: usize) {
 }
 
 fn show_copy(out: &mut String, copy: &Copy, outcome: &Outcome) {
-    let _ = writeln!(out, "\nfor <{}>: {} {}", copy.recipient, copy.fate.name(), copy.reason);
+    let line = format!("for <{}>: {} {}", copy.recipient, copy.fate.name(), copy.reason);
+    let _ = writeln!(out, "\n{}", line.trim_end());
     if copy.fate == Fate::Accepted {
         let _ = writeln!(
             out,

@@ -9,7 +9,9 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use ph_config::{Config, options as opt};
 use ph_message::{Content, Envelope, Id, IdSource, Mailbox};
-use ph_policy::{Inject, Log, LogLevel, Options, Policy, Routes, Script, Services, Settings};
+use ph_policy::{
+    Dns, DnsQuestion, DnsRecord, Inject, Log, LogLevel, Options, Policy, Routes, Script, Services, Settings,
+};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -23,10 +25,19 @@ pub struct World {
 }
 
 impl World {
-    /// Loads `file`: a script when it ends in `.lua`, else a configuration.
-    pub async fn load(file: &Path, hostname: &str) -> Result<World> {
+    /// Loads `file`: a script when it ends in `.lua`, else a configuration. `dns`: names are looked up for real.
+    pub async fn load(file: &Path, hostname: &str, dns: bool) -> Result<World> {
         let (settings, config) = settings(file)?;
-        World::with(settings, config.map(Arc::new), hostname, |_| {}).await
+        let names = dns.then(|| match &config {
+            Some(config) => crate::server::names(config),
+            None => crate::server::names(&Config::builtin()),
+        });
+        World::with(settings, config.map(Arc::new), hostname, |services| {
+            if let Some(names) = names {
+                services.dns = names;
+            }
+        })
+        .await
     }
 
     /// The same with services changed by `change`.
@@ -42,6 +53,7 @@ impl World {
             Some(config) => Arc::new(Configured(config.clone())),
             None => Arc::new(Anything),
         };
+        services.dns = Arc::new(Nameless);
         services.options = Arc::new(Named(hostname.to_owned()));
         services.inject =
             Arc::new(Taker { sent: sent.clone(), ids: services.ids.clone(), clock: services.clock.clone() });
@@ -207,6 +219,15 @@ impl Routes for Anything {
 
     fn delivery_method(&self, _: &str, _: &str) -> String {
         "esmtp".to_owned()
+    }
+}
+
+/// A DNS in which there is no name.
+struct Nameless;
+
+impl Dns for Nameless {
+    fn lookup(&self, _: DnsQuestion) -> BoxFuture<'static, Result<Vec<DnsRecord>, &'static str>> {
+        Box::pin(async { Err("NXDOMAIN") })
     }
 }
 

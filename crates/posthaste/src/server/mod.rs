@@ -298,6 +298,7 @@ impl Core {
         core.open_console(bound_control, suspensions);
         core.warn_of_tls(core.reception.prepare_tls());
         core.warn_of_shadowed_commands();
+        core.reception.set_resolver(core.resolver.clone());
         announce(&bound);
         core.listeners.lock().start(&core.reception, bound);
         if !args.without.contains(&Service::Queue) {
@@ -531,6 +532,11 @@ impl Core {
         let _ = tokio::task::spawn_blocking(move || spool.close()).await;
         self.log.flush();
     }
+}
+
+/// The configured resolver as policies ask it.
+pub fn names(config: &Config) -> Arc<dyn ph_policy::Dns> {
+    Arc::new(policy_services::Names(resolver(config)))
 }
 
 fn resolver(config: &Config) -> Resolver {
