@@ -43,18 +43,10 @@ pub(super) fn parameters(hook: Hook) -> &'static [&'static str] {
         | Hook::CoreGetOutboundTlsParameters
         | Hook::OutboundSmtpAuthConfig
         | Hook::CoreBindingGroupChooseBinding
-        | Hook::CoreGetMsgExpirationParams
-        | Hook::CoreGetOutboundTlsParameters
-        | Hook::OutboundSmtpAuthConfig
         | Hook::MsgGenDataSpool => &["msg"],
         Hook::CoreLogReceptionV1 => &["ac", "msg"],
         Hook::CoreLogRejection => &["", "ac", "vctx"],
         Hook::CoreServerEsmtpSessionAbort => &["ac"],
-        Hook::CorePreEsmtpAuth => &["ac", "mc", "vctx"],
-        Hook::AcAuthPerformAuth => &["", "", "ac", "ec_string"],
-        Hook::AcAuthLogAuthFailure => &["", "ac", "ec_string"],
-        Hook::CoreGetInboundTlsParameters => &["mc", "vctx"],
-        Hook::CoreInboundSmtpTlsVerifyCallback | Hook::CoreInboundSmtpTlsPostAccept => &["mc"],
         Hook::CoreControlPreCommand => &["", "ec_string"],
         Hook::CoreConfigGetMessageRoutingDomain => &["", "msg", "ec_string"],
         Hook::CoreGetReceivedHeaderText => &["msg", "mc", "ac", "vctx", "ec_string"],
