@@ -111,7 +111,7 @@ fn prepare(inbound: &Inbound, message: &Message, collected: Collected) -> Result
         &mut content,
         &scope.headers,
         || trace::date_text(created),
-        || trace::message_id(id, &scope.received_hostname),
+        || trace::message_id(id, &inbound.generation.hostname),
     );
     if repaired.date_added {
         inbound.session.state.lock().mess.set("rfc2822_date_missing", "1");

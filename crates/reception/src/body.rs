@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use ph_message::Content;
-use ph_message::header_check::{BodyCheck, HeaderFault, Rules};
+use ph_message::header_check::{self, BodyCheck, HeaderFault, LongLines, Rules};
 use ph_spool::{LargeWriter, Spool, SpoolError};
 
 /// How much of a large body is collected before it is handed to the file.
@@ -28,6 +28,8 @@ struct Large {
     /// Judges the body while it streams: afterwards nobody reads it again. `None`: the rules ask nothing of it.
     check: Option<BodyCheck>,
     fault: Option<HeaderFault>,
+    /// Breaks long lines, where the rules say so.
+    breaker: Option<LineBreaker>,
     eight_bit: bool,
 }
 
@@ -37,8 +39,59 @@ impl Large {
         if let (None, Some(check)) = (self.fault, &mut self.check) {
             self.fault = check.feed(piece).err();
         }
-        self.file.write(piece).await
+        match &mut self.breaker {
+            Some(breaker) => {
+                let lines = breaker.feed(piece);
+                self.file.write(&lines).await
+            }
+            None => self.file.write(piece).await,
+        }
     }
+}
+
+/// Breaks the long lines of a body that streams by, as `header_check::repair` does with one in memory.
+struct LineBreaker {
+    rules: Rules,
+    /// The line that has not ended yet.
+    open: Vec<u8>,
+}
+
+impl LineBreaker {
+    fn new(rules: Rules) -> Option<LineBreaker> {
+        matches!(rules.long_lines, LongLines::Fix(_)).then(|| LineBreaker { rules, open: Vec::new() })
+    }
+
+    /// What can be written after this piece.
+    fn feed(&mut self, piece: &[u8]) -> Vec<u8> {
+        self.open.extend_from_slice(piece);
+        let whole = after_last_line(&self.open);
+        let rest = self.open.split_off(whole);
+        let lines = std::mem::replace(&mut self.open, rest);
+        let mut ready = self.broken(lines);
+        if self.open.len() > CHUNK {
+            // A line without an end is broken while it comes in; what is left of it is short.
+            let open = std::mem::take(&mut self.open);
+            let broken = self.broken(open);
+            let whole = after_last_line(&broken);
+            ready.extend_from_slice(&broken[..whole]);
+            self.open = broken[whole..].to_vec();
+        }
+        ready
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        let open = std::mem::take(&mut self.open);
+        self.broken(open)
+    }
+
+    fn broken(&self, lines: Vec<u8>) -> Vec<u8> {
+        let lines = Bytes::from(lines);
+        header_check::fix_body(&lines, &self.rules).unwrap_or(lines).into()
+    }
+}
+
+fn after_last_line(bytes: &[u8]) -> usize {
+    memchr::memrchr(b'\n', bytes).map_or(0, |at| at + 1)
 }
 
 /// A message that has come in whole.
@@ -76,7 +129,9 @@ impl BodyCollector {
             let tail = self.buffer.split_off(end);
             let head = Bytes::from(std::mem::replace(&mut self.buffer, tail));
             let check = BodyCheck::has_work(&self.rules).then(|| BodyCheck::new(&self.rules));
-            self.large = Some(Large { head, file: spool.begin_large()?, check, fault: None, eight_bit: false });
+            let breaker = LineBreaker::new(self.rules);
+            self.large =
+                Some(Large { head, file: spool.begin_large()?, check, fault: None, breaker, eight_bit: false });
         }
         if let Some(large) = &mut self.large {
             large.write(&self.buffer).await?;
@@ -93,6 +148,9 @@ impl BodyCollector {
             return Ok(Collected { content, eight_bit, fault: None });
         };
         large.write(&self.buffer).await?;
+        if let Some(breaker) = large.breaker.take() {
+            large.file.write(&breaker.finish()).await?;
+        }
         let fault = large.fault.or_else(|| large.check.take().and_then(|check| check.finish().err()));
         let content = Content::new(large.head, large.file.finish().await?);
         Ok(Collected { content, eight_bit: large.eight_bit, fault })
@@ -106,4 +164,32 @@ fn head_end(content: &[u8], from: usize) -> Option<usize> {
         return Some(2);
     }
     memchr::memmem::find(&content[from.min(content.len())..], b"\r\n\r\n").map(|at| from + at + 4)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn streamed(body: &[u8], piece: usize, rules: Rules) -> Vec<u8> {
+        let mut breaker = LineBreaker::new(rules).expect("rules that break lines");
+        let mut out: Vec<u8> = body.chunks(piece).flat_map(|piece| breaker.feed(piece)).collect();
+        out.extend(breaker.finish());
+        out
+    }
+
+    #[test]
+    fn a_body_that_streams_is_broken_as_one_in_memory() {
+        let rules = Rules { long_lines: LongLines::Fix(100), ..Rules::default() };
+        let words = b"some words of a line that goes on and on ".repeat(40);
+        let mut body = [b"short\r\n", &words[..], b"\r\n", &[b'x'; 5000], b"\r\nend\r\n"].concat();
+        body.extend([b'y'; 3 * CHUNK]);
+        let wanted = header_check::fix_body(&Bytes::from(body.clone()), &rules).expect("something to break");
+        for piece in [997, CHUNK - 1, body.len()] {
+            let out = streamed(&body, piece, rules);
+            assert_eq!(out.len(), wanted.len(), "pieces of {piece}");
+            assert!(out == wanted, "pieces of {piece}");
+        }
+        assert!(wanted.split(|&byte| byte == b'\n').all(|line| line.len() <= 101));
+        assert!(LineBreaker::new(Rules::default()).is_none());
+    }
 }
