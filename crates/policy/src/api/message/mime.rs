@@ -70,7 +70,7 @@ pub static MAKE_BOUNDARY: Function = Function {
     name: "msg:makeBoundary",
     since: "3.0",
     phases: RECEPTION,
-    params: &[optional("...", Type::Part, "parts of other messages that it is to delimit as well")],
+    params: &[param("...", Type::Any, "parts of other messages that it is to delimit as well")],
     returns: &[returns("string", "of at most 70 characters")],
     doc: "A boundary that occurs in no part of the message and of the given parts' messages.",
     page: "4/lua/ref-msg-make-boundary.md",

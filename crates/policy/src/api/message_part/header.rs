@@ -23,7 +23,7 @@ pub static HEADER: Function = Function {
 };
 
 pub static HEADER_UNSET: Function = Function {
-    params: &[NAME, optional("nil", Type::Any, "nil, which is given")],
+    params: &[NAME, param("nil", Type::Any, "nil, which is given")],
     returns: &[returns("boolean", "whether there was one")],
     doc: "Removes a header of this part. That differs from `msg:header`, which reads when it is given nil.",
     page: "4/lua/ref-msgpart-header-2.md",

@@ -21,7 +21,7 @@ pub static TEXT: Function = Function {
     name: "msgpart:text",
     since: "3.0",
     phases: RECEPTION,
-    params: &[optional("...", Type::Any, "nothing; see the other form")],
+    params: &[param("...", Type::Any, "nothing; see the other form")],
     returns: &[
         returns("string|boolean|nil", "nil for other types than text, containers and empty parts"),
         returns("string|nil", "why not"),

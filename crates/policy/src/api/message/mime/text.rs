@@ -23,7 +23,7 @@ pub static TEXT: Function = Function {
     name: "msg:text",
     since: "3.1",
     phases: RECEPTION,
-    params: &[optional("...", Type::Any, "nothing; see the other form")],
+    params: &[param("...", Type::Any, "nothing; see the other form")],
     returns: &[
         returns("string|string[]|boolean|nil", "the text; an array where several parts have one; nil where none has"),
         returns("string|nil", "why not"),
