@@ -121,7 +121,7 @@ fn configure(dir: &Path, next: &NextHop, generation: u64) {
          function mark:validate_data_spool_each_rcpt(msg, ac, vctx)\n  msg:header(\"X-Generation\", \"{generation}\")\n  \
          return msys.core.VALIDATE_CONT\nend\nmsys.registerModule(\"mark\", mark)\n"
     );
-    common::write(&dir.join("lua/mark.lua"), &policy);
+    strain::replace(&dir.join("lua/mark.lua"), &policy);
 }
 
 /// Starts a server and kills it before, or just after, it is ready.

@@ -170,7 +170,15 @@ pub fn relay(dir: &Path, gateway: &str, extra: &str) {
         "Relay_Hosts = ( 127.0.0.0/8 )\n{gateway}{extra}\n\
          ESMTP_Listener {{ SMTP_Extensions = ( ENHANCEDSTATUSCODES )\n Listen \"127.0.0.1:0\" {{}} }}\n"
     );
-    write(&dir.join("posthaste.conf"), &base_config(dir, &text));
+    replace(&dir.join("posthaste.conf"), &base_config(dir, &text));
+}
+
+/// Writes a file as one that a running server may read at any moment has to be written: it finds the old or the new one, and never
+/// a part, which would be another configuration (one without `Retry_Interval`, say, by which mail then waits).
+pub fn replace(path: &Path, text: &str) {
+    let new = path.with_extension("new");
+    write(&new, text);
+    std::fs::rename(&new, path).expect("a file can be renamed in its folder");
 }
 
 /// The largest resident size that a process has had, in KiB.
