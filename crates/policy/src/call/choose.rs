@@ -23,9 +23,10 @@ impl Host {
             return by_weight();
         }
         let chance = by_weight()?; // the policy is asked about groups that are there
-        let session = self.frame().and_then(|outer| outer.session.clone());
+        let outer = self.frame().map(|outer| (outer.session.clone(), outer.message_generation));
+        let (session, message_generation) = outer.unwrap_or_default();
         let plain = Frame::new(hook.phase(), Some(hook), self.settings.hook_cpu_limit);
-        let frame = Arc::new(Frame { session, async_ok: false, ..plain });
+        let frame = Arc::new(Frame { session, message_generation, async_ok: false, ..plain });
         let before = self.enter(&frame);
         let answer = self.ask_for_slot(lua, message, group);
         self.leave(before);
