@@ -33,13 +33,10 @@ pub(crate) async fn refusal(inbound: &Inbound, message: &Message, recipient: &Ma
         return None;
     }
     let session = &inbound.session;
-    let asked = [
-        HookCall::CorePreEcCanRelayTo { domain, session },
-        // What the list of domains says, by another name.
-        HookCall::CoreConfigGetDomainRelay { domain, session },
-    ];
+    let asked =
+        [HookCall::CorePreEcCanRelayTo { domain, session }, HookCall::CoreConfigGetDomainRelay { domain, session }];
     for call in asked.iter().filter(|call| inbound.generation.policy.has(call.hook())) {
-        // A hook that failed grants nothing, and a module that answers with 0 leaves nothing to ask.
+        // A hook that failed grants nothing, and one that answered with 0 has decided.
         match inbound.generation.policy.call(call).await {
             Ok(result) if result.value == 0 => {}
             Ok(result) if result.out.is_some_and(|granted| granted != 0) => return None,

@@ -92,7 +92,8 @@ pub fn received_as_told(text: &[u8], out: &mut Vec<u8>) -> bool {
     let named = text.get(..NAME.len()).is_some_and(|start| start.eq_ignore_ascii_case(NAME));
     let text = if named { &text[NAME.len()..] } else { text };
     let mut fold: &[u8] = b"Received: ";
-    for line in text.split(|byte| matches!(byte, b'\r' | b'\n')).map(<[u8]>::trim_ascii).filter(|line| !line.is_empty()) {
+    for line in text.split(|byte| matches!(byte, b'\r' | b'\n')).map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
+    {
         out.extend_from_slice(fold);
         let line = &line[..line.len().min(LINE_MAX - fold.len())];
         out.extend(line.iter().map(|&byte| if byte.is_ascii_control() && byte != b'\t' { b'?' } else { byte }));
