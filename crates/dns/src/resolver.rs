@@ -11,7 +11,7 @@ use crate::record::{Answer, Data, Mx, Record, RecordType, arpa_name, ascii_name}
 use crate::stub::{self, Asking, Reply};
 use moka::Expiry;
 use moka::sync::Cache;
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -66,10 +66,15 @@ pub struct Resolver {
     shared: Arc<Shared>,
 }
 
-struct Shared {
+/// What a reload may change.
+struct Setup {
     servers: Vec<SocketAddr>,
     settings: Settings,
     hosts: Hosts,
+}
+
+struct Shared {
+    setup: RwLock<Arc<Setup>>,
     cache: Cache<Key, Arc<Cached>>,
     under_way: Mutex<HashMap<Key, watch::Receiver<Option<Outcome>>>>,
     permits: Arc<Semaphore>,
@@ -178,9 +183,7 @@ impl Resolver {
         let cache = Cache::builder().max_capacity(settings.cache_entries_max).expire_after(ByTtl).build();
         let hosts = settings.hosts_file.as_deref().map(Hosts::load).unwrap_or_default();
         let shared = Shared {
-            servers,
-            settings,
-            hosts,
+            setup: RwLock::new(Arc::new(Setup { servers, settings, hosts })),
             cache,
             under_way: Mutex::default(),
             permits: Arc::new(Semaphore::new(PENDING_MAX)),
@@ -188,6 +191,17 @@ impl Resolver {
             counters: Counters::default(),
         };
         Resolver { shared: Arc::new(shared) }
+    }
+
+    /// Works like `other` from now on, with its servers, bounds and hosts file; all clones do. What is cached stays unless the
+    /// servers are others, which may know other things. The size of the cache stays.
+    pub fn adopt(&self, other: &Resolver) {
+        let (old, new) = (self.shared.setup(), other.shared.setup());
+        let same_servers = old.servers == new.servers;
+        *self.shared.setup.write() = new;
+        if !same_servers {
+            self.flush_all();
+        }
     }
 
     /// A resolver without servers: everything but `localhost` and the names of the hosts file fails with `NoServers`.
@@ -226,8 +240,9 @@ impl Resolver {
             return Ok(vec![ip]);
         }
         let name = ascii_name(host)?;
-        let order = self.shared.settings.hosts_order;
-        let from_hosts = || self.shared.hosts.addresses(&name, want_v6);
+        let setup = self.shared.setup();
+        let order = setup.settings.hosts_order;
+        let from_hosts = || setup.hosts.addresses(&name, want_v6);
         let is_loopback = &*name == "localhost" || name.ends_with(".localhost");
         if is_loopback || matches!(order, HostsOrder::HostsFirst | HostsOrder::HostsOnly) {
             match from_hosts() {
@@ -315,7 +330,7 @@ impl Resolver {
             return cached.answer();
         }
         self.shared.counters.misses.fetch_add(1, Ordering::Relaxed);
-        if self.shared.servers.is_empty() {
+        if self.shared.setup().servers.is_empty() {
             return Err(DnsError::NoServers);
         }
         let mut receiver = self.question(key);
@@ -337,7 +352,7 @@ impl Resolver {
         };
         let name = ascii_name(name)?;
         let _permit = self.shared.permits.acquire().await.map_err(|_| DnsError::Timeout)?;
-        let reply = self.shared.ask(&[server], &name, kind).await?;
+        let reply = self.shared.ask(&self.shared.setup(), &[server], &name, kind).await?;
         Ok(Answer { records: reply.result?, ttl_s: reply.ttl_s })
     }
 
@@ -380,8 +395,8 @@ impl Resolver {
         self.shared.cache.invalidate_all();
     }
 
-    pub fn servers(&self) -> &[SocketAddr] {
-        &self.shared.servers
+    pub fn servers(&self) -> Vec<SocketAddr> {
+        self.shared.setup().servers.clone()
     }
 
     pub fn stats(&self) -> Stats {
@@ -411,7 +426,7 @@ impl Resolver {
 
 impl std::fmt::Debug for Resolver {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Resolver").field("servers", &self.shared.servers).finish_non_exhaustive()
+        f.debug_struct("Resolver").field("servers", &self.shared.setup().servers).finish_non_exhaustive()
     }
 }
 
@@ -428,26 +443,38 @@ impl Drop for Entry {
 }
 
 impl Shared {
+    fn setup(&self) -> Arc<Setup> {
+        self.setup.read().clone()
+    }
+
     async fn resolve(&self, key: &Key) -> Outcome {
         let _permit = self.permits.acquire().await.map_err(|_| DnsError::Timeout)?;
-        let reply = self.ask(&self.servers, &key.name, key.kind).await?;
-        let (min, max) = (self.settings.ttl_min_s.min(TTL_MAX_S), self.settings.ttl_max_s.min(TTL_MAX_S));
+        let setup = self.setup();
+        let reply = self.ask(&setup, &setup.servers, &key.name, key.kind).await?;
+        let (min, max) = (setup.settings.ttl_min_s.min(TTL_MAX_S), setup.settings.ttl_max_s.min(TTL_MAX_S));
         let ttl_s = reply.ttl_s.max(min).min(max);
         let cached = Arc::new(Cached { result: reply.result.map(Arc::from), ttl_s, since: Instant::now() });
-        if ttl_s > 0 {
+        // What servers of before a reload say is an answer, but not one to be kept.
+        if ttl_s > 0 && Arc::ptr_eq(&setup, &self.setup()) {
             self.cache.insert(key.clone(), cached.clone());
         }
         Ok(cached)
     }
 
-    async fn ask(&self, servers: &[SocketAddr], name: &str, kind: RecordType) -> Result<Reply, DnsError> {
-        let first = match self.settings.rotate {
+    async fn ask(
+        &self,
+        setup: &Setup,
+        servers: &[SocketAddr],
+        name: &str,
+        kind: RecordType,
+    ) -> Result<Reply, DnsError> {
+        let first = match setup.settings.rotate {
             true => self.turn.fetch_add(1, Ordering::Relaxed),
             false => 0,
         };
         let index = RecordType::ALL.iter().position(|one| *one == kind).unwrap_or(0);
         self.counters.queries[index].fetch_add(1, Ordering::Relaxed);
-        let asking = Asking { servers, first, timeout: self.settings.timeout, attempts: self.settings.attempts };
+        let asking = Asking { servers, first, timeout: setup.settings.timeout, attempts: setup.settings.attempts };
         let reply = stub::ask(&asking, name, kind).await;
         if matches!(reply, Err(DnsError::Timeout | DnsError::Unreachable)) {
             self.counters.timeouts[index].fetch_add(1, Ordering::Relaxed);

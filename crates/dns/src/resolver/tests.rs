@@ -335,8 +335,29 @@ async fn a_configuration_file_names_the_servers() {
     std::fs::write(file.path(), format!("nameserver {}\noptions timeout:1 attempts:1\n", authority.address())).unwrap();
     let resolver = Resolver::from_resolv_conf(file.path(), Settings::default());
     assert_eq!(resolver.servers(), [authority.address()]);
-    assert_eq!((resolver.shared.settings.timeout, resolver.shared.settings.attempts), (Duration::from_secs(1), 1));
+    let setup = resolver.shared.setup();
+    assert_eq!((setup.settings.timeout, setup.settings.attempts), (Duration::from_secs(1), 1));
     assert_eq!(resolver.mx("example.org").await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn all_clones_ask_other_servers_after_a_reload_and_forget_what_the_old_ones_said() {
+    let old = Authority::start("a.example 3600 A 192.0.2.1").await.unwrap();
+    let new = Authority::start("a.example 3600 A 192.0.2.2").await.unwrap();
+    let resolver = Resolver::new(vec![old.address()], Settings::default());
+    let clone = resolver.clone();
+    let ask = async || clone.addresses("a.example", false).await.unwrap();
+    let address = |text: &str| vec![text.parse::<IpAddr>().unwrap()];
+    assert_eq!(ask().await, address("192.0.2.1"));
+    // The same servers with other bounds: the cache stays.
+    let same = Resolver::new(vec![old.address()], Settings { ttl_max_s: 5, ..Settings::default() });
+    resolver.adopt(&same);
+    let hits = clone.stats().cache_hits;
+    assert_eq!((ask().await, clone.stats().cache_hits), (address("192.0.2.1"), hits + 1));
+    resolver.adopt(&Resolver::new(vec![new.address()], Settings { ttl_max_s: 5, ..Settings::default() }));
+    assert_eq!(ask().await, address("192.0.2.2"));
+    assert_eq!(clone.lookup("a.example", RecordType::A).await.unwrap().ttl_s, 5, "the new bound");
+    assert_eq!(clone.servers(), [new.address()]);
 }
 
 #[tokio::test]

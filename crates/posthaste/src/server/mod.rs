@@ -456,6 +456,7 @@ impl Core {
         // From here on nothing can fail.
         self.log.apply(&logs::settings(&config, &self.clock, self.debug));
         self.config.store(config.clone());
+        self.resolver.adopt(&resolver(&config));
         self.reception.reload(Generation::new(config.clone(), policy));
         self.queue.config_changed();
         announce(&bound);
