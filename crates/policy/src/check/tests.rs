@@ -389,7 +389,16 @@ fn results_that_must_not_be_thrown_away() {
     ] {
         assert_eq!(findings(source), [want]);
     }
-    assert_fine(&["local t = {} function t:gsub(a) end t:gsub('a')", "print(('x'):gsub('a', 'b'))"]);
+    assert_fine(&[
+        "local t = {} function t:gsub(a) end t:gsub('a')",
+        "print(('x'):gsub('a', 'b'))",
+        "string.gsub('x', 'y', function(found) print(found) end)",
+    ]);
+    // Whether mail was queued is told by the result alone.
+    let sending = hook("validate_data(msg, ac, vctx)", "msg:inject(self.from, self.to)");
+    let found = findings(&sending);
+    assert!(found.len() == 1 && found[0].contains("the result of msg:inject is not looked at"), "{found:?}");
+    assert_fine(&[&sending.replace("msg:inject", "self.sent = msg:inject")]);
 }
 
 #[test]

@@ -625,10 +625,14 @@ impl Walk<'_> {
         let Form::Suffixed { base, suffixes } = &call.form else { return };
         let Some((last, before)) = suffixes.split_last() else { return };
         // With a function as its last argument `gsub` is called for what that does.
-        let (Suffix::Method(_, arguments) | Suffix::Call(arguments)) = last else { return };
-        if arguments.values.last().is_some_and(|value| !matches!(value.form, Form::String(_) | Form::Binary { .. }))
-            && arguments.values.len() > 2 - usize::from(matches!(last, Suffix::Method(..)))
-        {
+        let (name, arguments) = match (last, before.last()) {
+            (Suffix::Method(name, arguments), _) => (name.text.as_str(), arguments),
+            (Suffix::Call(arguments), Some(Suffix::Field(name))) => (name.text.as_str(), arguments),
+            (Suffix::Call(arguments), _) => ("", arguments),
+            _ => return,
+        };
+        let replacement = arguments.values.last().map(|value| &value.form);
+        if name == "gsub" && !matches!(replacement, Some(Form::String(_) | Form::Binary { .. })) {
             return;
         }
         // What was found in it is known already.
