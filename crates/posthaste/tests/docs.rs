@@ -402,6 +402,24 @@ fn recipes_rewrite_and_throw_away() {
 }
 
 #[test]
+fn recipes_make_mail() {
+    let next = NextHop::start();
+    let answer = server("answer", &next);
+    let mut client = greet(&answer);
+    let reply = client.deliver("a@b.example", &["help@shop.example", "bob@shop.example"], &letter("How?", "x\n"));
+    assert_matches("^250 ", &reply);
+    let forwarded = next.wait_for_rcpt("team@shop.example");
+    assert_eq!(forwarded.headers("Subject"), ["Fwd: How?"]);
+    assert!(forwarded.body().contains("\r\nSubject: How?\r\n"), "{}", forwarded.body());
+    let answered = next.wait_for_rcpt("a@b.example");
+    assert!(answered.mail.starts_with("MAIL FROM:<>"), "{}", answered.mail);
+    assert_eq!(answered.headers("Subject"), ["Re: How?"]);
+    next.wait_for_rcpt("bob@shop.example");
+    assert!(!next.messages().iter().any(|taken| taken.rcpt.iter().any(|rcpt| rcpt.contains("help@"))));
+    quiet(&answer);
+}
+
+#[test]
 fn recipes_choose_the_way() {
     let next = NextHop::start();
     let bindings = server("bindings", &next);
