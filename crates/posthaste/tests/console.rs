@@ -149,7 +149,7 @@ fn every_command_works_on_a_running_server() {
         ("binding active out-1 0", r"^Domain: +held\.test .*\n +Total: ".to_owned()),
         ("binding delayed out-2 0", r"^ +Total:  C: +0  A: +0  D: +0  S: +0\n$".to_owned()),
         ("mailq -d held.test -b out-1 -l 5", r"^Group/Binding +Domain +AQ +DQ\n-+\nouts/out-1 +held\.test +2 +0\n$".to_owned()),
-        ("domain slow.test", format!(r"(?s)^Domain .slow\.test. \{{\n.*\}}\nDomain 'slow\.test' has 1 MXs and a TTL of \d+ seconds\n.*\[127\.0\.0\.1\] IPv4 .*Domain has had 0 consecutive connection failures\nBinding: out-1\n +Active Queue: 0\n +Delayed Queue: 1\nActive Queue: 0\nDelayed Queue: 1\nDeliveries: 0\nFailures: 0\nActive Connections: \d+\n")),
+        ("domain slow.test", r"(?s)^Domain .slow\.test. \{\n.*\}\nDomain 'slow\.test' has 1 MXs and a TTL of \d+ seconds\n.*\[127\.0\.0\.1\] IPv4 .*Domain has had 0 consecutive connection failures\nBinding: out-1\n +Active Queue: 0\n +Delayed Queue: 1\nActive Queue: 0\nDelayed Queue: 1\nDeliveries: 0\nFailures: 0\nActive Connections: \d+\n".to_owned()),
         ("domain dead.test", r"(?s) \*      \[127\.0\.0\.1\] IPv4 .*s since failure\n.*Domain has had [1-9]\d* consecutive".to_owned()),
         ("domain none.test", r"^(?!(?s).*Queue:)".to_owned()),
         ("domain all", r"^Domain summary:\nDomain: (.*\n)+Totals: C: ".to_owned()),
@@ -474,11 +474,14 @@ fn of_two_transactions_the_second_changes_nothing_and_rubbish_gets_an_answer() {
         stream.set_read_timeout(Some(common::PATIENCE)).expect("a timeout can be set");
         let _ = stream.write_all(bytes);
         let mut head = [0; 2];
-        match stream.read(&mut head) {
-            Ok(_) => {}
-            // Closed with bytes of ours unread.
-            Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset, "an answer or a close"),
-        }
+        let closed = |error: &std::io::Error| error.kind() == std::io::ErrorKind::ConnectionReset;
+        // Closed in order (0), closed with bytes of ours unread, or the beginning of an answer.
+        let heard = stream.read(&mut head);
+        let is_fine = match &heard {
+            Ok(octets) => *octets <= head.len(),
+            Err(error) => closed(error),
+        };
+        assert!(is_fine, "{heard:?}");
     }
     assert_eq!(server.console("pid").trim(), server.pid().to_string());
 }
