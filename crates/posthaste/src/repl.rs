@@ -109,6 +109,8 @@ impl Prompt {
             }
             return (true, true);
         }
+        // As in Lua's own prompt of old: `= 1 + 1`.
+        let text = text.trim_start().strip_prefix('=').unwrap_or(text);
         let outcome = self.world.policy.evaluate(text, self.phase, &self.session).await;
         self.show_what_was_said();
         match outcome {

@@ -245,7 +245,7 @@ fn a_prompt_has_a_message_a_policy_and_several_lines() {
     write(&policy, "function twice(x) return 2 * x end\nprint('loaded')\n");
     write(&message, &letter("at hand"));
     let (policy, message) = (policy.display().to_string(), message.display().to_string());
-    let input = "msg:header('Subject')[1]\nfunction add(a, b)\n  return a + b\nend\nadd(1, twice(20))\nhelp msg:header\n\
+    let input = "= msg:header('Subject')[1]\nfunction add(a, b)\n  return a + b\nend\nadd(1, twice(20))\nhelp msg:header\n\
                  print('said')\nmsg:mailfrom()\n";
     let (code, out, error) = repl(&["--message", &message, &policy], input);
     assert_eq!(code, 0, "{error}");

@@ -58,7 +58,11 @@ pub fn run(args: &RunPolicyArgs) -> Result<ExitCode> {
         }
         let mut outcomes = Vec::with_capacity(letters.len());
         for letter in &letters {
-            outcomes.push(stage::run(&world, &scene, letter).await);
+            let mut outcome = stage::run(&world, &scene, letter).await;
+            if letters.len() > 1 && !args.json {
+                outcome.forget_messages(); // A summary does not show them.
+            }
+            outcomes.push(outcome);
         }
         world.policy.deinit().await;
         anyhow::Ok(outcomes)

@@ -113,6 +113,11 @@ impl Outcome {
         self.steps.iter().map(|step| step.time_us).sum()
     }
 
+    pub fn forget_messages(&mut self) {
+        self.original = Content::parse(bytes::Bytes::new());
+        self.copies.iter_mut().for_each(|copy| copy.content = None);
+    }
+
     /// Whether a hook raised an error.
     pub fn failed(&self) -> bool {
         self.steps.iter().any(|step| step.error.is_some())
