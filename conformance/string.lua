@@ -51,6 +51,7 @@ block("msys.core.stringwrite", "load", function()
 end)
 
 block("msys.pcre.match", "load", function()
+  eq(msys.pcre_match, msys.pcre.match)
   local m = msys.pcre.match("hello there", "^(\\S+)\\s+(\\S+)$")
   eq(m[0], "hello there") eq(m[1], "hello") eq(m[2], "there") eq(#m, 2)
   eq(msys.pcre.match("hello", "(?P<one>l+)").one, "ll")

@@ -118,8 +118,9 @@ function json.decode(str) end
 function json.encode(obj) end
 
 ---Makes an empty object. With an argument it does what `json.encode` does.
----@return json # an empty object
-function json.new() end
+---@param obj? any as with `json.encode`
+---@return json # an empty object where nothing is given
+function json.new(obj) end
 
 ---The text of an error code.
 ---@param code number an error code of `decode`
@@ -267,7 +268,7 @@ function msg:listener_addr(flag) end
 function msg:mailfrom(value) end
 
 ---A boundary that occurs in no part of the message and of the given parts' messages.
----@param ...? msgpart parts of other messages that it is to delimit as well
+---@param ... any parts of other messages that it is to delimit as well
 ---@return string # of at most 70 characters
 function msg:makeBoundary(...) end
 
@@ -331,7 +332,7 @@ function msg:routing_domain(...) end
 
 ---The text of the message's text parts in UTF-8, in the order of the message, attachments included.
 ---@overload fun(self: msg, value: string|ec_string, type?: string|ec_string, charset?: string|ec_string): boolean|nil
----@param ...? any nothing; see the other form
+---@param ... any nothing; see the other form
 ---@return string|string[]|boolean|nil # the text; an array where several parts have one; nil where none has
 ---@return string|nil # why not
 function msg:text(...) end
@@ -473,7 +474,7 @@ function msgpart:body_replace(pattern, replacement) end
 function msgpart:content_type() end
 
 ---Reads a header of this part. Values come unfolded and decoded to UTF-8.
----@overload fun(self: msgpart, name: string|ec_string, nil?: any): boolean
+---@overload fun(self: msgpart, name: string|ec_string, nil: any): boolean
 ---@overload fun(self: msgpart, name: string|ec_string, value: string|string[], mode?: string|ec_string): boolean
 ---@param name string|ec_string the name, in any case, without colon
 ---@return string[]|boolean # every value, in order; in the other forms, whether something changed
@@ -506,7 +507,7 @@ function msgpart:raw_replace(pattern, replacement) end
 
 ---The text of this part in UTF-8.
 ---@overload fun(self: msgpart, value: string|ec_string, type?: string|ec_string, charset?: string|ec_string): boolean|nil
----@param ...? any nothing; see the other form
+---@param ... any nothing; see the other form
 ---@return string|boolean|nil # nil for other types than text, containers and empty parts
 ---@return string|nil # why not
 function msgpart:text(...) end
@@ -536,7 +537,7 @@ function msys.asyncOk() end
 msys.dumper = msys.dumper or {}
 
 ---A value as a Lua chunk: tables with their array part first, then their keys in order; on one line where 80 columns suffice. A table that was shown already is `"<cycle>"`.
----@param res? any any value
+---@param res any any value
 ---@return string # `return ...`
 function msys.dumper.Dumper(res) end
 
@@ -746,11 +747,12 @@ msys.qp = msys.qp or {}
 ---@return string # the octets, untouched where no charset is given
 function msys.qp.decode(encoded_txt, charset) end
 
----Encodes in quoted-printable. A third argument, if true, doubles a dot that a line break of the encoding brings to the start of a line.
+---Encodes in quoted-printable. Line ends become CRLF.
 ---@param original any a string, or a handle of `io_wrapper_open` that is read to its end
 ---@param charset? string|ec_string convert from UTF-8 to this charset first
+---@param dotstuffing? any true: double a dot that a line break of the encoding brings to the start of a line
 ---@return string # the code, in lines of at most 76 characters
-function msys.qp.encode(original, charset) end
+function msys.qp.encode(original, charset, dotstuffing) end
 
 msys.pcre = msys.pcre or {}
 

@@ -74,17 +74,24 @@ pub struct Param {
     pub name: &'static str,
     pub kind: Type,
     pub optional: bool,
+    /// Whether the function list has it.
+    pub listed: bool,
     pub doc: &'static str,
 }
 
 /// A required parameter.
 pub const fn param(name: &'static str, kind: Type, doc: &'static str) -> Param {
-    Param { name, kind, optional: false, doc }
+    Param { name, kind, optional: false, listed: true, doc }
 }
 
 /// A parameter that may be nil or left out.
 pub const fn optional(name: &'static str, kind: Type, doc: &'static str) -> Param {
-    Param { name, kind, optional: true, doc }
+    Param { name, kind, optional: true, listed: true, doc }
+}
+
+/// One that may be left out and that the function list does not name.
+pub const fn unlisted(name: &'static str, kind: Type, doc: &'static str) -> Param {
+    Param { name, kind, optional: true, listed: false, doc }
 }
 
 /// One returned value: its type in the editor's annotation language, and what it is.
@@ -338,16 +345,24 @@ impl Function {
         (self.is_method() || self.is_field()).then(|| userdata::Class::of_owner(self.owner())).flatten()
     }
 
-    /// The parameters as the function list writes them: `hdr, [value], [mode]`.
+    /// The parameters: `hdr, [value], [mode]`.
     pub fn signature(&self) -> String {
-        let names: Vec<String> =
-            self.params.iter().map(|p| if p.optional { format!("[{}]", p.name) } else { p.name.to_owned() }).collect();
-        names.join(", ")
+        names(self.params.iter())
+    }
+
+    /// Those of the function list, as it writes them.
+    pub fn listed_signature(&self) -> String {
+        names(self.params.iter().filter(|param| param.listed))
     }
 
     pub(crate) fn bad_argument(&'static self, at: usize, problem: impl Into<String>) -> ApiError {
         ApiError::Argument { function: self.name, at: at + 1, problem: problem.into() }
     }
+}
+
+fn names<'a>(params: impl Iterator<Item = &'a Param>) -> String {
+    let name = |param: &Param| if param.optional { format!("[{}]", param.name) } else { param.name.to_owned() };
+    params.map(name).collect::<Vec<_>>().join(", ")
 }
 
 /// The message behind a Lua value, if it is one that still lives.

@@ -4,7 +4,9 @@
 //! from. The tree is in `value.rs`, the reader in `parse.rs`; this file is what Lua sees of them. Whatever a policy builds, a
 //! value never contains itself, so that nothing leaks and printing ends.
 
-use crate::registry::{ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Table, Type, param, place_of, returns};
+use crate::registry::{
+    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Table, Type, param, place_of, returns, unlisted,
+};
 use crate::userdata;
 use mlua::{Lua, UserData, UserDataMethods, Value};
 use std::sync::Arc;
@@ -87,7 +89,8 @@ static ENCODE: Function = Function {
 static NEW: Function = Function {
     name: "json.new",
     since: "3.1",
-    returns: &[returns("json", "an empty object")],
+    params: &[unlisted("obj", Type::Any, "as with `json.encode`")],
+    returns: &[returns("json", "an empty object where nothing is given")],
     doc: "Makes an empty object. With an argument it does what `json.encode` does.",
     page: "4/lua/ref-json-new.md",
     call: Call::Sync(
@@ -372,7 +375,7 @@ impl Maker {
 /// Lua counts from 1.
 fn array_index(key: &Value) -> Option<usize> {
     let number = crate::registry::number_of(key)?;
-    (number >= 1.0 && number < 9e15).then(|| number as usize - 1)
+    (1.0..9e15).contains(&number).then(|| number as usize - 1)
 }
 
 fn object_key(key: &Value) -> Option<Arc<[u8]>> {

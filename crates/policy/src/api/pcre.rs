@@ -4,7 +4,7 @@
 //! up. A subject or pattern that is not UTF-8 is matched as bytes. Big subjects are searched outside the state.
 
 use crate::registry::{
-    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Type, bytes_of, optional, param, returns, type_name,
+    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Type, bytes_of, param, returns, type_name, unlisted,
 };
 use bytes::Bytes;
 use mlua::{Table, Value};
@@ -22,6 +22,7 @@ pub static MATCH: Function = Function {
     doc: "The first match: `[0]` is all of it, `[1]` and on its groups; named groups stand under their names too.",
     page: "4/lua/ref-msys-pcre-match.md",
     call: Call::Async(|ctx, args| Box::pin(find(ctx, args))),
+    aliases: &["msys.pcre_match"],
     ..FUNCTION
 };
 
@@ -37,7 +38,7 @@ pub static REPLACE: Function = Function {
             Type::Any,
             "a string with `$1`, `${name}`, `\\1`, or a function that is called with each match",
         ),
-        optional("limit", Type::Integer, "how many at most; -1 or nothing: all"),
+        unlisted("limit", Type::Integer, "how many at most; -1 or nothing: all"),
     ],
     returns: STRING_RETURNS,
     doc: "The subject with its matches replaced.",
@@ -53,7 +54,7 @@ pub static SPLIT: Function = Function {
     params: &[
         param("subject", Type::String, "the subject"),
         param("pattern", Type::String, "the separator"),
-        optional("limit", Type::Integer, "how many pieces at most; the last has the rest"),
+        unlisted("limit", Type::Integer, "how many pieces at most; the last has the rest"),
     ],
     returns: MATCH_RETURNS,
     doc: "The pieces between the matches; empty pieces never appear.",

@@ -13,7 +13,7 @@ pub fn lua_api_json() -> Value {
         json!({
             "table": table.name,
             "name": function.name,
-            "params": function.signature(),
+            "params": function.listed_signature(),
             "package": if function.package.is_empty() { table.package } else { function.package },
             "since": function.since,
             "phases": function.phases.label,

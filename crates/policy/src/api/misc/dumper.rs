@@ -1,6 +1,6 @@
 //! `msys.dumper.Dumper`: a value as Lua source that rebuilds it.
 
-use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Type, format_number, optional, returns};
+use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Type, format_number, param, returns};
 use mlua::{Table, Value};
 use std::collections::HashSet;
 use std::ffi::c_void;
@@ -9,7 +9,7 @@ pub static DUMPER: Function = Function {
     name: "msys.dumper.Dumper",
     package: "msys.dumper",
     since: "3.0",
-    params: &[optional("res", Type::Any, "any value")],
+    params: &[param("res", Type::Any, "any value")],
     returns: &[returns("string", "`return ...`")],
     doc: "A value as a Lua chunk: tables with their array part first, then their keys in order; on one line where 80 columns \
           suffice. A table that was shown already is `\"<cycle>\"`.",

@@ -2,7 +2,9 @@
 
 use super::charset;
 use crate::api::resource::Handle;
-use crate::registry::{ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Type, optional, param, returns};
+use crate::registry::{
+    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Ret, Type, optional, param, returns, unlisted,
+};
 use mlua::Value;
 use ph_message::transfer::{ENCODED_LINE_LEN_MAX, quoted_printable_decode};
 
@@ -28,10 +30,14 @@ pub static ENCODE: Function = Function {
     params: &[
         param("original", Type::Any, "a string, or a handle of `io_wrapper_open` that is read to its end"),
         optional("charset", Type::String, "convert from UTF-8 to this charset first"),
+        unlisted(
+            "dotstuffing",
+            Type::Any,
+            "true: double a dot that a line break of the encoding brings to the start of a line",
+        ),
     ],
     returns: &[returns("string", "the code, in lines of at most 76 characters")],
-    doc: "Encodes in quoted-printable. A third argument, if true, doubles a dot that a line break of the encoding brings to the \
-          start of a line.",
+    doc: "Encodes in quoted-printable. Line ends become CRLF.",
     page: "4/lua/ref-msys-qp-encode.md",
     call: Call::Async(|ctx, args| Box::pin(encode(ctx, args))),
     ..FUNCTION
