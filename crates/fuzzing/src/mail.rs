@@ -5,11 +5,12 @@ use bytes::Bytes;
 use ph_message::eight_bit::{strip_high_bits, transform_8bit};
 use ph_message::encoded_word;
 use ph_message::header_check::{self, LoneLineEnds, LongLines, MissingField, Rules};
+use ph_message::mime::{MimeForest, Place};
 use ph_message::transfer::{
     ENCODED_LINE_LEN_MAX, Lines, TransferEncoding, base64_decode, base64_encode, quoted_printable_decode,
     quoted_printable_encode,
 };
-use ph_message::{Content, ContentType, Id, Mailbox, MimeTree, PathRules, charset, parse_address_list};
+use ph_message::{Body, Content, ContentType, Id, Mailbox, MimeTree, PathRules, charset, parse_address_list};
 use ph_smtp::client::{Path, is_sendable};
 
 pub static MESSAGE_WORDS: &[&str] = &[
@@ -93,6 +94,46 @@ fn read_all(content: &Content) {
         assert!(tree.children(at).all(|child| tree.parts()[child].parent == Some(at)));
     }
     let _ = ContentType::parse_disposition(content.header_block());
+    edit_all(content, &tree);
+}
+
+/// One edit of each kind at the ends of a message: it is always whole afterwards.
+fn edit_all(content: &Content, tree: &MimeTree) {
+    let new = Content::new(Bytes::from_static(b"X: y\r\n\r\n"), Body::Memory(Bytes::from_static(b"new")));
+    let places = [Place::FirstIn, Place::LastIn, Place::Before, Place::After];
+    for (kind, last) in (0..8).flat_map(|kind| [(kind, false), (kind, true)]) {
+        let mut forest = MimeForest::default();
+        forest.take(content, tree.clone());
+        let ids: Vec<_> = std::iter::successors(forest.top(), |part| forest.thread(*part)).collect();
+        let part = if last { ids[ids.len() - 1] } else { ids[ids.len().min(2) - 1] };
+        let made = forest.make(&new).expect("few parts");
+        let linked = match kind {
+            0..4 => forest.link(made, places[kind](part)).expect("both are there"),
+            4 => {
+                assert_eq!(forest.unlink(part).is_err(), part == ids[0]);
+                false
+            }
+            5 => {
+                let _ = forest.replace(part, &new, false);
+                false
+            }
+            6 => {
+                if tree.parts()[ids.iter().position(|id| *id == part).unwrap_or(0)].boundary.is_some() {
+                    let _ = forest.set_boundary(part, "new boundary");
+                }
+                false
+            }
+            _ => {
+                let mut head = forest.content_of(part).expect("it is there");
+                head.append_raw(b"X-New: 1\r\n");
+                let _ = forest.replace(part, &head, true);
+                false
+            }
+        };
+        assert!(!linked || forest.parent(made).is_some(), "linked to nothing");
+        let now = forest.content().expect("there is a tree");
+        assert_eq!(now.size(), now.to_bytes().expect("memory").len() as u64);
+    }
 }
 
 /// Repairs: what they are asked for holds afterwards, and no value becomes a field.

@@ -150,6 +150,7 @@ pub fn envelope(choices: &mut Choices<'_>) -> Envelope {
         },
         smtputf8: has(3),
         eight_bit: has(4),
+        urgent: has(13),
         size: choices.number(),
         generation: choices.octet(),
     }
