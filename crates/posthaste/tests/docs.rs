@@ -402,6 +402,21 @@ fn recipes_rewrite_and_throw_away() {
 }
 
 #[test]
+fn recipes_edit_parts() {
+    let next = NextHop::start();
+    let attachments = server("attachments", &next);
+    let part = |name: &str, text: &str| format!("--b\nContent-Type: application/x; name={name}\n\n{text}\n");
+    let content =
+        letter("Files", &format!("--b\n\nsee below\n{}{}--b--\n", part("a.EXE", "MZ"), part("b.txt", "fine")))
+            .replace("\nDate:", "\nContent-Type: multipart/mixed; boundary=b\nDate:");
+    assert_matches("^250 ", &greet(&attachments).deliver("a@b.example", &["ann@shop.example"], &content));
+    let body = next.wait_for_rcpt("ann@shop.example").body();
+    assert!(body.contains("\r\n\r\nThe attachment has been removed.\r\n\r\n--b\r\n"), "{body}");
+    assert!(body.contains("fine") && body.contains("see below") && !body.contains("MZ"), "{body}");
+    quiet(&attachments);
+}
+
+#[test]
 fn recipes_make_mail() {
     let next = NextHop::start();
     let answer = server("answer", &next);
