@@ -112,7 +112,7 @@ pub enum Type {
     Integer,
     Number,
     String,
-    /// A string, a number or a boolean: what a context holds.
+    /// A string, a number or a boolean: what a context holds. Nil changes nothing there.
     Scalar,
     /// One string or an array of them.
     Strings,
@@ -151,7 +151,7 @@ impl Type {
             Type::Integer => "integer",
             Type::Number => "number",
             Type::String => "string|ec_string",
-            Type::Scalar => "string|number|boolean",
+            Type::Scalar => "string|number|boolean|nil",
             Type::Strings => "string|string[]",
             Type::Table => "table",
             Type::EcString => "ec_string",
@@ -166,7 +166,7 @@ impl Type {
     pub(crate) fn takes(self, value: &Arg) -> bool {
         match (self, value) {
             (Type::Any, _)
-            | (Type::Scalar, Arg::Boolean(_))
+            | (Type::Scalar, Arg::Boolean(_) | Arg::Nil)
             | (Type::Integer | Type::Number | Type::String | Type::Scalar | Type::Strings, Arg::Number(_))
             | (Type::String | Type::Scalar | Type::Strings, Arg::Bytes(_)) => true,
             (Type::Integer | Type::Number, Arg::Bytes(text)) => arguments::number_in(text).is_some(),

@@ -119,7 +119,7 @@ static REMOVE_RECIPIENT: Function = Function {
 static SET: Function = Function {
     name: "vctx:set",
     since: "3.5",
-    params: &[KIND, KEY, optional("value", Type::Scalar, "nil changes nothing and is logged")],
+    params: &[KIND, KEY, param("value", Type::Scalar, "nil changes nothing and is logged")],
     doc: "Writes to the context of the connection or of the message.",
     page: "4/lua/ref-vctx-set.md",
     call: Call::Sync(set),

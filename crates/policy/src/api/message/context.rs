@@ -3,7 +3,7 @@
 //! During reception they are those of the session, so that `vctx:get` and `msg:context_get` see the same.
 
 use super::{READERS, check_context_size, context_kind, context_value};
-use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Param, Ret, Type, optional, param, returns};
+use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Param, Ret, Type, param, returns};
 use mlua::Value;
 
 const KIND: Param = param("type", Type::Integer, "`msys.core.VCTX_CONN` or `msys.core.VCTX_MESS`");
@@ -83,7 +83,7 @@ pub static SET: Function = Function {
     package: "msys.core",
     since: "3.0",
     phases: READERS,
-    params: &[KIND, KEY, optional("value", Type::Scalar, "nil changes nothing and is logged")],
+    params: &[KIND, KEY, param("value", Type::Scalar, "nil changes nothing and is logged")],
     doc: "Writes a value; it travels with the message.",
     page: "4/lua/ref-msg-context-set.md",
     call: Call::Sync(set),
