@@ -13,6 +13,8 @@ pub(super) struct Facts {
     assigned: BTreeSet<String>,
     /// Functions that were defined on a table, with the table's name: `mod` and `lookup`.
     functions: BTreeSet<(String, String)>,
+    /// Names that are used as a value: handed over, assigned, returned.
+    pub values: BTreeSet<String>,
     /// Every field name that is assigned, defined as a function or a table's key.
     pub fields: BTreeSet<String>,
     /// Every name that is called as a field or method.
@@ -106,7 +108,9 @@ impl Reader<'_> {
             Statement::Assign { targets, values } => {
                 for target in targets {
                     self.assign(target);
-                    self.expression(target);
+                    if target.name().is_none() {
+                        self.expression(target);
+                    }
                 }
                 self.expressions(values);
             }
@@ -199,15 +203,22 @@ impl Reader<'_> {
             Form::Parenthesized(inner) | Form::Not(inner) | Form::Unary(inner) => self.expression(inner),
             Form::Binary { operands, .. } => self.expressions(operands),
             Form::Suffixed { base, suffixes } => {
-                self.expression(base);
+                match base.name() {
+                    Some(name) => self.name(name),
+                    None => self.expression(base),
+                }
                 self.suffixes(base, suffixes);
             }
             Form::Name(name) => {
-                self.facts.open_globals |=
-                    ["setfenv", "loadstring", "loadfile", "dofile", "load"].contains(&name.as_str());
+                self.name(name);
+                self.facts.values.insert(name.clone());
             }
             _ => {}
         }
+    }
+
+    fn name(&mut self, name: &str) {
+        self.facts.open_globals |= ["setfenv", "loadstring", "loadfile", "dofile", "load"].contains(&name);
     }
 
     fn suffixes(&mut self, base: &Expression, suffixes: &[Suffix]) {

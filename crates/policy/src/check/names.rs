@@ -73,6 +73,11 @@ impl Names {
         Names { values, functions, classes }
     }
 
+    /// Whether the names could be read out of a state: without them everything would seem unknown.
+    pub fn are_complete(&self) -> bool {
+        self.sort("string.format") == Some(Sort::Function)
+    }
+
     pub fn sort(&self, name: &str) -> Option<Sort> {
         self.values.get(name).copied()
     }

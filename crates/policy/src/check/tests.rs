@@ -9,7 +9,9 @@ fn findings(source: &str) -> Vec<String> {
 
 /// A hook with this body.
 fn hook(signature: &str, body: &str) -> String {
-    format!("local mod = {{}}\nfunction mod:{signature}\n{body}\nreturn msys.core.VALIDATE_CONT\nend")
+    format!(
+        "local mod = {{}}\nfunction mod:{signature}\n{body}\nreturn msys.core.VALIDATE_CONT\nend\nmsys.registerModule('m', mod)"
+    )
 }
 
 fn assert_fine(sources: &[&str]) {
@@ -58,6 +60,7 @@ fn unknown_functions_are_named_with_what_was_meant() {
     ] {
         assert_eq!(findings(source), [want]);
     }
+    assert_eq!(findings("msys.core.nope() msys.core.nope() msys.core.nope()").len(), 3, "each use is told");
     assert_fine(&[
         "msys.registerModule('x', {})",
         "function f(m) return msys.core.ec_message_header(m, 'x') end",
@@ -288,7 +291,7 @@ fn uses() -> Vec<(&'static crate::registry::Function, crate::hooks::Hook, String
                 let object = classes.iter().position(|class| *class == function.owner()).unwrap();
                 let call = format!("self.x = p{object}:{}(...)", function.short_name());
                 let source = format!(
-                    "local mod = {{}} function mod:{}({}, ...) {call} return 0 end",
+                    "local mod = {{}} function mod:{}({}, ...) {call} return 0 end return mod",
                     hook.name(),
                     names.join(", ")
                 );
@@ -312,8 +315,9 @@ fn what_a_phase_cannot_have_is_an_error_and_what_it_may_have_a_note() {
                 assert_eq!(found[0].text, format!("{} cannot be used in {}", function.name, hook.name()));
                 errors += 1;
                 // What a timer or a helper runs is in no hook.
-                let later =
-                    source.replace("self.x", "self.later(function(...) self.x").replace(" return 0", " end) return 0");
+                let later = source
+                    .replace("self.x", "self.later(function(...) self.x")
+                    .replace(" return 0 end", " end) return 0 end");
                 assert_fine(&[&later]);
             }
             (true, false) => {
@@ -403,7 +407,9 @@ fn results_that_must_not_be_thrown_away() {
 
 #[test]
 fn a_hook_returns_what_it_must() {
-    let short = |body: &str| format!("local mod = {{}} function mod:validate_ehlo(str, ac, vctx) {body} end");
+    let short = |body: &str| {
+        format!("local mod = {{}} msys.registerModule('m', mod) function mod:validate_ehlo(str, ac, vctx) {body} end")
+    };
     for (body, want) in [
         ("if ac then return msys.core.VALIDATE_DONE end", "can end here without returning anything"),
         ("return true", "returns true"),
@@ -423,14 +429,28 @@ fn a_hook_returns_what_it_must() {
         assert_fine(&[&short(body)]);
     }
     assert!(findings("local m = {} m.init = function(self) return 1 end")[0].contains("init returns a number"));
-    assert_fine(&["local m = {} function m:core_log_delivery_v1(msg) end", "function init() end"]);
+    assert_fine(&["local m = {} function m:core_log_delivery_v1(msg) end return m", "function init() end"]);
+}
+
+#[test]
+fn a_module_that_is_given_to_nobody_is_told() {
+    let module = "local mod = {} function mod:init() return true end function mod:deinit() return true end";
+    assert_eq!(
+        findings(module),
+        ["p.lua:1:29: warning: init is never called: mod is registered nowhere; \
+             msys.registerModule(\"name\", mod) at the end of the script"]
+    );
+    for end in ["msys.registerModule('m', mod)", "return mod", "local m = mod", "setup { mod } function setup() end"] {
+        assert_fine(&[&format!("{module} {end}")]);
+    }
+    assert_fine(&["mod = {} function mod:init() return true end"]);
 }
 
 #[test]
 fn functions_named_like_hooks_are_hooks_or_reported() {
     assert_eq!(
         findings(
-            "local mod = {}\nfunction mod:validate_elho() end\nfunction mod.core_log_error() end\nmod.validate_dat = function() end\n\
+            "local mod = {} self = mod\nfunction mod:validate_elho() end\nfunction mod.core_log_error() end\nmod.validate_dat = function() end\n\
              msys.registerModule('m', { validate_rcpto = function() end })"
         ),
         [
@@ -529,7 +549,7 @@ fn code_as_deep_as_lua_allows_is_walked() {
 fn calls_of_a_modules_own_functions_are_compared_with_them() {
     let module = |call: &str| {
         format!(
-            "local mod = {{}}\nfunction mod:lookup(x) return x end\nfunction mod:init()\n  {call}\n  return true\nend"
+            "local mod = {{}}\nfunction mod:lookup(x) return x end\nfunction mod:init()\n  {call}\n  return true\nend\nreturn mod"
         )
     };
     for call in ["self:lokup(1)", "mod:lokup(1)"] {

@@ -34,6 +34,8 @@ pub(super) struct Walk<'a> {
     pub guarded: usize,
     /// Globals that were reported: once each.
     unassigned: BTreeSet<String>,
+    /// Modules that were reported as registered nowhere.
+    modules: BTreeSet<String>,
     /// Names that the policy asks for itself before it uses them: `if msg.colour then`.
     tested: BTreeSet<String>,
 }
@@ -84,6 +86,7 @@ pub(super) fn walk(chunk: &Block, facts: &Facts, names: &'static Names) -> Vec<F
         running: Some((Phase::Init, "")),
         guarded: 0,
         unassigned: BTreeSet::new(),
+        modules: BTreeSet::new(),
         tested: BTreeSet::new(),
     };
     walk.statements(chunk);
@@ -160,6 +163,9 @@ impl Walk<'_> {
                     [_, .., last] => self.hook_of(last, true),
                     _ => None,
                 };
+                if let (Some(_), [module, name]) = (hook, path.as_slice()) {
+                    self.unregistered(module, name);
+                }
                 self.function(function, hook);
             }
             Statement::Return { values, .. } => {
@@ -248,6 +254,16 @@ impl Walk<'_> {
         if !settable && self.guarded == 0 {
             let text = format!("{}.{} cannot be assigned", object.class, name.text);
             self.report(Finding { place: name.place, severity: Severity::Error, text, help: None });
+        }
+    }
+
+    /// A local table with hooks that is used as a value nowhere can have been given to nobody.
+    fn unregistered(&mut self, module: &Name, hook: &Name) {
+        let local = self.local(&module.text).is_some();
+        if local && !self.facts.values.contains(&module.text) && self.modules.insert(module.text.clone()) {
+            let text = format!("{} is never called: {} is registered nowhere", hook.text, module.text);
+            let help = format!("msys.registerModule(\"name\", {}) at the end of the script", module.text);
+            self.warn(hook.place, text, Some(help));
         }
     }
 
@@ -637,7 +653,7 @@ impl Walk<'_> {
         }
         // What was found in it is known already.
         let found = self.found.len();
-        let owner = self.suffixed(base, before, Use::Test);
+        let owner = self.suffixed(base, before, Use::Value);
         self.found.truncate(found);
         match (last, owner) {
             (Suffix::Method(name, _), What::Object(object)) => {
