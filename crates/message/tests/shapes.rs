@@ -51,7 +51,7 @@ impl Generator {
     fn shape(seed: usize) -> Shape {
         let numbers = Numbers(0x9e37_79b9_7f4a_7c15 ^ (seed as u64 + 1).wrapping_mul(0x1234_5677));
         let broken = seed % 3 == 2;
-        let line_end = if broken && seed % 5 == 0 { "\n" } else { "\r\n" };
+        let line_end = if broken && seed.is_multiple_of(5) { "\n" } else { "\r\n" };
         let mut generator = Generator { numbers, out: Vec::new(), boundaries: 0, broken, line_end };
         generator.line("From: \"A, B\" <a@b.example>");
         generator.line("Subject: =?utf-8?q?caf=C3=A9?=");
@@ -61,7 +61,7 @@ impl Generator {
         if generator.numbers.chance(4) {
             generator.line("X-Raw: caf\u{e9} \u{ff}");
         }
-        generator.part(0, seed % 4 != 0);
+        generator.part(0, !seed.is_multiple_of(4));
         if broken && generator.numbers.chance(4) {
             // A connection that broke, at the end of a line: half a header line means something else to everybody.
             let keep = generator.out.len() - generator.numbers.below(generator.out.len() / 2);
