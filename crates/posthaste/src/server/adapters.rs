@@ -18,28 +18,34 @@ use std::borrow::Cow;
 use std::net::IpAddr;
 use std::sync::{Arc, OnceLock, Weak};
 
-/// What one configuration generation's policy gets.
-pub fn services(
-    config: &Arc<ArcSwap<Config>>,
-    log: &EventLog,
-    clock: &Clock,
-    ids: &Arc<IdSource>,
-    sessions: &Arc<Sessions>,
-    queue: &Queue,
-    resolver: &ph_dns::Resolver,
-    reception: &ReceptionCell,
-) -> Services {
-    Services {
-        clock: clock.clone(),
-        log: Arc::new(Paniclog(log.clone())),
-        ids: ids.clone(),
-        sessions: Arc::new(Counts(sessions.clone())),
-        routes: Arc::new(Bindings { config: config.clone(), queue: queue.clone() }),
-        inject: Arc::new(Injector(reception.clone())),
-        options: Arc::new(Values(config.clone())),
-        dns: Arc::new(policy_services::Names(resolver.clone())),
-        domains: Arc::new(policy_services::QueueDomains { queue: queue.clone(), cell: reception.clone() }),
-        configuration: Arc::new(policy_services::Options { config: config.clone(), cell: reception.clone() }),
+/// The rooms that a policy sees.
+pub struct Rooms<'a> {
+    pub config: &'a Arc<ArcSwap<Config>>,
+    pub log: &'a EventLog,
+    pub clock: &'a Clock,
+    pub ids: &'a Arc<IdSource>,
+    pub sessions: &'a Arc<Sessions>,
+    pub queue: &'a Queue,
+    pub resolver: &'a ph_dns::Resolver,
+    pub cell: &'a ReceptionCell,
+}
+
+impl Rooms<'_> {
+    /// What one configuration generation's policy gets.
+    pub fn services(&self) -> Services {
+        let (config, queue, cell) = (self.config, self.queue, self.cell);
+        Services {
+            clock: self.clock.clone(),
+            log: Arc::new(Paniclog(self.log.clone())),
+            ids: self.ids.clone(),
+            sessions: Arc::new(Counts(self.sessions.clone())),
+            routes: Arc::new(Bindings { config: config.clone(), queue: queue.clone() }),
+            inject: Arc::new(Injector(cell.clone())),
+            options: Arc::new(Values(config.clone())),
+            dns: Arc::new(policy_services::Names(self.resolver.clone())),
+            domains: Arc::new(policy_services::QueueDomains { queue: queue.clone(), cell: cell.clone() }),
+            configuration: Arc::new(policy_services::Options { config: config.clone(), cell: cell.clone() }),
+        }
     }
 }
 

@@ -257,8 +257,17 @@ impl Core {
         let sessions = Arc::<Sessions>::default();
         let cell = ReceptionCell::default();
         let names = resolver(&config);
-        let services = adapters::services(&shared_config, &log, &clock, &ids, &sessions, &queue, &names, &cell);
-        let policy = Arc::new(Policy::load(services, policy_settings(&config)).await?);
+        let rooms = adapters::Rooms {
+            config: &shared_config,
+            log: &log,
+            clock: &clock,
+            ids: &ids,
+            sessions: &sessions,
+            queue: &queue,
+            resolver: &names,
+            cell: &cell,
+        };
+        let policy = Arc::new(Policy::load(rooms.services(), policy_settings(&config)).await?);
         let stop = CancellationToken::new();
         let reception = Reception::new(Parts {
             generation: Generation::new(config.clone(), policy),
@@ -436,17 +445,18 @@ impl Core {
             if !problems.is_empty() {
                 return Err(problems.join("\n"));
             }
-            let services = adapters::services(
-                &self.config,
-                &self.log,
-                &self.clock,
-                &self.ids,
-                &self.sessions,
-                &self.queue,
-                &self.resolver,
-                &self.cell,
-            );
-            Arc::new(Policy::load(services, policy_settings(&config)).await.map_err(|error| error.to_string())?)
+            let rooms = adapters::Rooms {
+                config: &self.config,
+                log: &self.log,
+                clock: &self.clock,
+                ids: &self.ids,
+                sessions: &self.sessions,
+                queue: &self.queue,
+                resolver: &self.resolver,
+                cell: &self.cell,
+            };
+            let loaded = Policy::load(rooms.services(), policy_settings(&config)).await;
+            Arc::new(loaded.map_err(|error| error.to_string())?)
         } else {
             present.policy.clone()
         };
