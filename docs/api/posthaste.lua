@@ -209,7 +209,7 @@ function msg:context_get(type, key) end
 ---Writes a value; it travels with the message.
 ---@param type integer `msys.core.VCTX_CONN` or `msys.core.VCTX_MESS`
 ---@param key string|ec_string the key, case-sensitive
----@param value? string|number|boolean nil changes nothing and is logged
+---@param value string|number|boolean|nil nil changes nothing and is logged
 function msg:context_set(type, key, value) end
 
 ---Accepts the message and throws it away: the client gets 250, nothing is queued, no report is made.
@@ -876,7 +876,7 @@ function vctx:remove_recipient(address) end
 ---Writes to the context of the connection or of the message.
 ---@param type integer `msys.core.VCTX_CONN` or `msys.core.VCTX_MESS`
 ---@param key string|ec_string the key, case-sensitive
----@param value? string|number|boolean nil changes nothing and is logged
+---@param value string|number|boolean|nil nil changes nothing and is logged
 function vctx:set(type, key, value) end
 
 ---Sets the verdict of the phase. The last call counts; 2xx takes an earlier refusal back. Later hooks still run: return `msys.core.VALIDATE_DONE` to stop them.
