@@ -145,7 +145,7 @@ impl Routes {
         if known.generation == config.generation()
             && let Some((until, answer)) = &entry.answer
             && *until > now
-            && !(is_partial(answer) && !is_partial(&found))
+            && (!is_partial(answer) || is_partial(&found))
         {
             return answer.clone();
         }
