@@ -9,6 +9,7 @@ use crate::dialect;
 use std::path::{Path, PathBuf};
 
 mod arguments;
+mod calls;
 mod diagnostic;
 mod facts;
 mod hook_functions;
