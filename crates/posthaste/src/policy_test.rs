@@ -313,7 +313,9 @@ impl Set {
 
 /// Answers by name and type.
 #[derive(Default)]
-struct FakeDns(Mutex<HashMap<(String, &'static str), Result<Vec<DnsRecord>, &'static str>>>);
+struct FakeDns(Mutex<HashMap<(String, &'static str), Answered>>);
+
+type Answered = Result<Vec<DnsRecord>, &'static str>;
 
 /// The codes that a policy may see.
 const DNS_ERRORS: &[&str] = &["NXDOMAIN", "NODATA", "SERVFAIL", "TIMEOUT", "REFUSED", "FORMERR", "NOTIMP"];
