@@ -137,7 +137,9 @@ async fn every_function_does_what_its_block_says() {
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let mut proved = HashSet::new();
     let mut failures = Vec::new();
-    for table in ["accept", "idn", "json", "message", "message_part", "misc", "os", "resource", "string", "thread", "validation"] {
+    for table in
+        ["accept", "idn", "json", "message", "message_part", "misc", "os", "resource", "string", "thread", "validation"]
+    {
         let source = std::fs::read_to_string(folder.join(format!("{table}.lua"))).unwrap();
         let mut site = Site::with(&[("harness", &harness), (table, &source)]);
         let file = site.folder.path().join("data");
