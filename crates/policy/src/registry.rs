@@ -52,6 +52,10 @@ pub struct Function {
     pub page: &'static str,
     /// Further names under which policies know it.
     pub aliases: &'static [&'static str],
+    /// When it raises, beyond what holds for all: arguments of a wrong type, a phase where it cannot work.
+    pub raises: &'static str,
+    /// A few lines of a policy: the body of a hook that has `msg`, `ac` and `vctx`. A test runs it.
+    pub example: &'static str,
     pub call: Call,
 }
 
@@ -67,6 +71,8 @@ pub const FUNCTION: Function = Function {
     doc: "",
     page: "",
     aliases: &[],
+    raises: "",
+    example: "",
     call: Call::Sync(|_, _| Ok(Ret::None)),
 };
 
@@ -74,24 +80,37 @@ pub struct Param {
     pub name: &'static str,
     pub kind: Type,
     pub optional: bool,
-    /// Whether the function list has it.
-    pub listed: bool,
+    pub listed: Listed,
     pub doc: &'static str,
+}
+
+/// How the function list has a parameter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listed {
+    AsItIs,
+    /// Without brackets, though it may be left out.
+    Required,
+    Not,
 }
 
 /// A required parameter.
 pub const fn param(name: &'static str, kind: Type, doc: &'static str) -> Param {
-    Param { name, kind, optional: false, listed: true, doc }
+    Param { name, kind, optional: false, listed: Listed::AsItIs, doc }
 }
 
 /// A parameter that may be nil or left out.
 pub const fn optional(name: &'static str, kind: Type, doc: &'static str) -> Param {
-    Param { name, kind, optional: true, listed: true, doc }
+    Param { name, kind, optional: true, listed: Listed::AsItIs, doc }
 }
 
 /// One that may be left out and that the function list does not name.
 pub const fn unlisted(name: &'static str, kind: Type, doc: &'static str) -> Param {
-    Param { name, kind, optional: true, listed: false, doc }
+    Param { name, kind, optional: true, listed: Listed::Not, doc }
+}
+
+/// One that may be left out, though the function list has it without brackets.
+pub const fn omissible(name: &'static str, kind: Type, doc: &'static str) -> Param {
+    Param { name, kind, optional: true, listed: Listed::Required, doc }
 }
 
 /// One returned value: its type in the editor's annotation language, and what it is.
@@ -347,12 +366,46 @@ impl Function {
 
     /// The parameters: `hdr, [value], [mode]`.
     pub fn signature(&self) -> String {
-        names(self.params.iter())
+        names(self.params.iter().map(|param| (param.name, param.optional)))
     }
 
     /// Those of the function list, as it writes them.
     pub fn listed_signature(&self) -> String {
-        names(self.params.iter().filter(|param| param.listed))
+        let listed = self.params.iter().filter(|param| param.listed != Listed::Not);
+        names(listed.map(|param| (param.name, param.optional && param.listed != Listed::Required)))
+    }
+
+    /// When it raises, each in a clause: what holds for every function of its kind, then what is its own.
+    pub fn errors(&self) -> Vec<String> {
+        let mut errors = Vec::new();
+        let is_typed = |param: &&Param| param.kind != Type::Any;
+        if let Some(param) = self.params.iter().find(is_typed) {
+            errors.push(format!(
+                "`bad argument #N to '{}' ({} expected, got ...)` for an argument that is missing or of another type",
+                self.name,
+                param.kind.expected()
+            ));
+        }
+        if let Call::Field { set: None, .. } = self.call {
+            errors.push(format!("`cannot assign field '{}'`", self.short_name()));
+        }
+        if ["ac", "vctx", "mc"].contains(&self.owner()) {
+            errors.push("`session is closed` once the session has ended".to_owned());
+        }
+        if !self.phases.works_everywhere() {
+            errors.push("`not available in phase ...` where it cannot work".to_owned());
+        }
+        if !self.raises.is_empty() {
+            errors.push(self.raises.to_owned());
+        }
+        errors
+    }
+
+    /// The example without the indentation that it has in its declaration.
+    pub fn example(&self) -> String {
+        let lines = || self.example.lines().filter(|line| !line.trim().is_empty());
+        let indent = lines().map(|line| line.len() - line.trim_start().len()).min().unwrap_or(0);
+        lines().map(|line| format!("{}\n", &line[indent..])).collect()
     }
 
     pub(crate) fn bad_argument(&'static self, at: usize, problem: impl Into<String>) -> ApiError {
@@ -360,8 +413,9 @@ impl Function {
     }
 }
 
-fn names<'a>(params: impl Iterator<Item = &'a Param>) -> String {
-    let name = |param: &Param| if param.optional { format!("[{}]", param.name) } else { param.name.to_owned() };
+/// `hdr, [value], [mode]` of names and whether each may be left out.
+fn names(params: impl Iterator<Item = (&'static str, bool)>) -> String {
+    let name = |(name, optional): (&str, bool)| if optional { format!("[{name}]") } else { name.to_owned() };
     params.map(name).collect::<Vec<_>>().join(", ")
 }
 

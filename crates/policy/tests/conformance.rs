@@ -1,4 +1,5 @@
-//! Runs `conformance/<table>.lua`: every function of the API has its block there, or this fails.
+//! Runs `conformance/<table>.lua`: every function of the API has its block there, or this fails. The examples of the reference pages
+//! run in the same hooks.
 
 mod common;
 
@@ -6,7 +7,7 @@ use common::{Site, envelope, mailbox, recipient};
 use futures_util::future::BoxFuture;
 use ph_message::{Content, Envelope, Id, Mailbox, Time};
 use ph_policy::{HookCall, Inject, Message, Options, Policy, Routes, Session, SessionCounts};
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -128,62 +129,133 @@ async fn run(policy: &Policy, phase: &str, index: usize) {
     policy.call(&call).await.unwrap();
 }
 
-#[tokio::test]
-async fn every_function_does_what_its_block_says() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance");
-    let harness = std::fs::read_to_string(folder.join("harness.lua")).unwrap();
+/// What became of the blocks of one file.
+struct Outcome {
+    /// One name for each block.
+    proved: Vec<String>,
+    failures: Vec<String>,
+}
+
+/// Runs the blocks of `source`, each in a hook of its phase.
+async fn run_blocks(table: &str, source: &str) -> Outcome {
+    let harness = std::fs::read_to_string(folder().join("harness.lua")).unwrap();
     let authority = common::engine::authority().await;
     // A port that takes questions and never answers.
     let silent = tokio::net::UdpSocket::bind("127.0.0.1:0").await.unwrap();
-    let mut proved = HashSet::new();
+    let mut site = Site::with(&[("harness", &harness), (table, source)]);
+    let file = site.folder.path().join("data");
+    std::fs::write(&file, b"one\0two\r\n").unwrap();
+    let (data, dns, dead) = (file.display(), authority.address(), silent.local_addr().unwrap());
+    let prelude = format!("data_file, dns_server, dead_server = '{data}', '{dns}', '{dead}'");
+    std::fs::write(site.folder.path().join("harness.lua"), format!("{prelude} {harness}")).unwrap();
+    let engine = Arc::new(Engine);
+    site.services.sessions = engine.clone();
+    site.services.routes = engine.clone();
+    site.services.inject = engine.clone();
+    site.services.options = engine;
+    common::engine::furnish(&mut site.services, &authority);
+    let policy = site.load().await;
+    let blocks: Vec<(usize, String, String)> = site
+        .log
+        .all()
+        .iter()
+        .filter_map(|line| line.strip_prefix("block "))
+        .map(|line| {
+            let mut words = line.splitn(3, ' ');
+            let index = words.next().unwrap().parse().unwrap();
+            (index, words.next().unwrap().to_owned(), words.next().unwrap().to_owned())
+        })
+        .collect();
+    assert!(!blocks.is_empty(), "{table}");
+    let mut outcome = Outcome { proved: Vec::new(), failures: Vec::new() };
+    for (index, phase, name) in blocks {
+        if phase != "load" {
+            run(&policy, &phase, index).await;
+        }
+        let lines = site.log.all();
+        if !lines.iter().any(|line| *line == format!("ok {index}")) {
+            let why = lines.iter().find(|line| line.starts_with(&format!("failed {index} ")));
+            outcome.failures.push(format!("{name} ({phase}): {}", why.map_or("did not run", String::as_str)));
+        }
+        outcome.proved.push(name);
+    }
+    outcome
+}
+
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../conformance")
+}
+
+fn field<'a>(function: &'a serde_json::Value, name: &str) -> &'a str {
+    function[name].as_str().unwrap()
+}
+
+/// The declared functions, each table's for itself.
+fn declared() -> BTreeMap<String, Vec<serde_json::Value>> {
+    let mut tables: BTreeMap<String, Vec<serde_json::Value>> = BTreeMap::new();
+    for function in ph_policy::lua_api_json().as_array().unwrap() {
+        tables.entry(field(function, "table").to_owned()).or_default().push(function.clone());
+    }
+    tables
+}
+
+#[tokio::test]
+async fn every_function_does_what_its_block_says() {
     let mut failures = Vec::new();
-    for table in
-        ["accept", "idn", "json", "message", "message_part", "misc", "os", "resource", "string", "thread", "validation"]
-    {
-        let source = std::fs::read_to_string(folder.join(format!("{table}.lua"))).unwrap();
-        let mut site = Site::with(&[("harness", &harness), (table, &source)]);
-        let file = site.folder.path().join("data");
-        std::fs::write(&file, b"one\0two\r\n").unwrap();
-        let (data, dns, dead) = (file.display(), authority.address(), silent.local_addr().unwrap());
-        let prelude = format!("data_file, dns_server, dead_server = '{data}', '{dns}', '{dead}'");
-        std::fs::write(site.folder.path().join("harness.lua"), format!("{prelude} {harness}")).unwrap();
-        let engine = Arc::new(Engine);
-        site.services.sessions = engine.clone();
-        site.services.routes = engine.clone();
-        site.services.inject = engine.clone();
-        site.services.options = engine;
-        common::engine::furnish(&mut site.services, &authority);
-        let policy = site.load().await;
-        let blocks: Vec<(usize, String, String)> = site
-            .log
-            .all()
-            .iter()
-            .filter_map(|line| line.strip_prefix("block "))
-            .map(|line| {
-                let mut words = line.splitn(3, ' ');
-                let index = words.next().unwrap().parse().unwrap();
-                (index, words.next().unwrap().to_owned(), words.next().unwrap().to_owned())
-            })
-            .collect();
-        assert!(!blocks.is_empty(), "{table}");
-        for (index, phase, name) in blocks {
-            if phase != "load" {
-                run(&policy, &phase, index).await;
+    for (table, functions) in declared() {
+        let Ok(source) = std::fs::read_to_string(folder().join(format!("{table}.lua"))) else {
+            failures.push(format!("{table} has no conformance/{table}.lua"));
+            continue;
+        };
+        let outcome = run_blocks(&table, &source).await;
+        failures.extend(outcome.failures);
+        let names: HashSet<&str> = functions.iter().map(|function| field(function, "name")).collect();
+        for name in &names {
+            // Two forms of one name need two blocks at least.
+            let forms = functions.iter().filter(|function| field(function, "name") == *name).count();
+            let blocks = outcome.proved.iter().filter(|proved| proved == name).count();
+            if blocks < forms {
+                failures.push(format!("{name} has {blocks} blocks in conformance/{table}.lua for its {forms} forms"));
             }
-            let lines = site.log.all();
-            if !lines.iter().any(|line| *line == format!("ok {index}")) {
-                let why = lines.iter().find(|line| line.starts_with(&format!("failed {index} ")));
-                failures.push(format!("{name} ({phase}): {}", why.map_or("did not run", String::as_str)));
-            }
-            proved.insert(name);
+        }
+        for proved in outcome.proved.iter().filter(|proved| !names.contains(proved.as_str())) {
+            failures.push(format!("conformance/{table}.lua has a block for {proved}, which the table does not have"));
         }
     }
-    let functions = ph_policy::lua_api_json();
-    for function in functions.as_array().unwrap() {
-        let name = function["name"].as_str().unwrap();
-        if !proved.contains(name) {
-            failures.push(format!("{name} has no block"));
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+/// The phase in which an example runs: the first one that its function is documented for.
+fn phase_of_example(function: &serde_json::Value) -> &'static str {
+    let registers = field(function, "example").contains("msys.registerModule(");
+    match field(function, "phases").split(", ").next() {
+        Some("init") => "load",
+        _ if registers => "load",
+        Some("connect") => "connect",
+        Some("mailfrom") => "mailfrom",
+        Some("rcptto") => "rcptto",
+        Some("data") => "data",
+        Some("data_spool_each_rcpt") => "each_rcpt",
+        Some("set_binding") => "set_binding",
+        _ => "data_spool",
+    }
+}
+
+#[tokio::test]
+async fn every_example_of_the_reference_runs() {
+    let mut failures = Vec::new();
+    for (table, functions) in declared() {
+        let mut source = String::new();
+        for function in &functions {
+            let (name, phase, example) =
+                (field(function, "name"), phase_of_example(function), field(function, "example"));
+            source.push_str(&format!(
+                "block(\"{name}\", \"{phase}\", function(t)\nlocal msg, ac, vctx = t.msg, t.ac, t.vctx\n{example}end)\n"
+            ));
         }
+        let outcome = run_blocks(&format!("{table}_examples"), &source).await;
+        failures.extend(outcome.failures);
+        assert_eq!(outcome.proved.len(), functions.len(), "{table}");
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }

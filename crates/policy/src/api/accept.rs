@@ -45,6 +45,8 @@ static CAPABILITY_ADD: Function = Function {
     doc: "Adds a line to the capability list of this session, replacing a line with the same key. It shows in the EHLO replies \
           that follow, the one of a running `validate_ehlo` included.",
     page: "4/lua/ref-ac-esmtp-capability-add.md",
+    raises: "when the name is no line of visible characters, in a session that speaks no SMTP, and beyond 200 edits in one session",
+    example: r#"ac:esmtp_capability_add("XCLIENT NAME ADDR")"#,
     call: Call::Sync(capability_add),
     ..FUNCTION
 };
@@ -57,6 +59,8 @@ static CAPABILITY_REMOVE: Function = Function {
     doc: "Removes every line with that key from the capability list of this session. The commands of a built-in extension are \
           then refused.",
     page: "4/lua/ref-ac-esmtp-capability-remove.md",
+    raises: "when the name is no line of visible characters, in a session that speaks no SMTP, and beyond 200 edits in one session",
+    example: r#"ac:esmtp_capability_remove("SMTPUTF8")"#,
     call: Call::Sync(capability_remove),
     ..FUNCTION
 };
@@ -71,6 +75,12 @@ static SESSION_COUNT: Function = Function {
     returns: &[returns("integer", "the sessions that are open now, this one included")],
     doc: "Counts the open sessions from a network to a service.",
     page: "4/lua/ref-ac-inbound-session-count.md",
+    raises: "when `cidr` is no network",
+    example: r#"
+        if ac:inbound_session_count("/24") > 50 then
+          vctx:set_code(421, "too many sessions from your network")
+        end
+    "#,
     call: Call::Sync(|ctx, args| session_count(ctx, args, 0, 1)),
     ..FUNCTION
 };
@@ -83,6 +93,8 @@ static PBP_SESSION_COUNT: Function = Function {
     ],
     returns: &[returns("integer", "the sessions that are open now")],
     doc: "`inbound_session_count(mask, service)`.",
+    raises: "when `mask` is no network",
+    example: r#"local of_client = ac:pbp_inbound_session_count_service("SMTP", "/32")"#,
     call: Call::Sync(|ctx, args| session_count(ctx, args, 1, 0)),
     ..FUNCTION
 };
@@ -91,6 +103,7 @@ static REMOTE_ADDR: Function = Function {
     name: "ac.remote_addr",
     returns: &[returns("sockaddr", "`1.2.3.4:2525`, and `2001:db8::1.2525` for IPv6")],
     doc: "The client's address and port, after PROXY or XCLIENT.",
+    example: r#"local address, port = tostring(ac.remote_addr):match("^(.+)[:.](%d+)$")"#,
     call: Call::Field { get: |ctx, args| address(ctx, args.session()?.state.lock().remote), set: None },
     ..FUNCTION
 };
@@ -99,6 +112,9 @@ static LOCAL_ADDR: Function = Function {
     name: "ac.local_addr",
     returns: &[returns("sockaddr", "in the form of `remote_addr`")],
     doc: "Our address and port of this connection.",
+    example: r#"
+        if tostring(ac.local_addr):match(":587$") then vctx:set(msys.core.VCTX_CONN, "submission", "1") end
+    "#,
     call: Call::Field { get: |ctx, args| address(ctx, args.session()?.state.lock().local), set: None },
     ..FUNCTION
 };
@@ -107,6 +123,7 @@ static CONN_ID: Function = Function {
     name: "ac.conn_id",
     returns: &[returns("id", "`tostring` gives `18/00-07149-D7E16B94`")],
     doc: "The id of this session.",
+    example: r#"msys.core.log(msys.core.LOG_INFO, "session " .. tostring(ac.conn_id))"#,
     call: Call::Field { get: |ctx, args| text(ctx, Text::id(args.session()?.conn_id)), set: None },
     ..FUNCTION
 };
@@ -115,6 +132,7 @@ static PROTOCOL: Function = Function {
     name: "ac.protocol",
     returns: &[returns("integer", "`msys.core.P_ESMTP` on an SMTP listener")],
     doc: "The protocol of the listener.",
+    example: r#"if ac.protocol == msys.core.P_ESMTP then vctx:set(msys.core.VCTX_CONN, "by_smtp", "1") end"#,
     call: Call::Field {
         get: |_, args| {
             let esmtp = args.session()?.state.lock().service.eq_ignore_ascii_case("SMTP");
@@ -131,6 +149,10 @@ static MESSAGE_CONSTRUCT: Function = Function {
     returns: &[returns("mc|nil", "nil where the session speaks no SMTP")],
     doc: "The message construct of an SMTP session: `mc.message` is the message of the transaction, `mc.ctx` the validation \
           context.",
+    example: r"
+        local mc = msys.core.accept_construct_get_message_construct(ac)
+        if mc then msg = mc.message end
+    ",
     call: Call::Sync(|ctx, args| {
         let session = crate::registry::session_of(args.userdata(0)?).ok_or(ApiError::Gone("session is closed"))?;
         if !session.state.lock().service.eq_ignore_ascii_case("SMTP") {
@@ -146,6 +168,8 @@ static SOCKADDR_FAMILY: Function = Function {
     params: &[param("address", Type::Userdata, "such as `ac.remote_addr`")],
     returns: &[returns("integer", "`msys.core.AF_INET` or `msys.core.AF_INET6`")],
     doc: "The family of an address.",
+    raises: "when `address` is no address of a socket",
+    example: "local is_ipv6 = msys.core.ec_sockaddr_family(ac.remote_addr) == msys.core.AF_INET6",
     call: Call::Sync(|_, args| {
         let address = args.userdata(0)?.borrow::<Text>().ok().and_then(|text| text.address);
         let address = address.ok_or_else(|| args.bad(0, "sockaddr expected"))?;
@@ -158,6 +182,10 @@ static CONSTRUCT_MESSAGE: Function = Function {
     name: "mc.message",
     returns: &[returns("msg|nil", "nil outside of a transaction")],
     doc: "The message of the present transaction.",
+    example: r"
+        local mc = msys.core.accept_construct_get_message_construct(ac)
+        local sender = mc.message:mailfrom()
+    ",
     call: Call::Field {
         get: |ctx, args| {
             let message = args.construct()?.and_then(|session| session.handles.lock().as_ref()?.message.upgrade());
@@ -174,6 +202,10 @@ static CONSTRUCT_CONTEXT: Function = Function {
     name: "mc.ctx",
     returns: &[returns("vctx|nil", "nil once the session is closed")],
     doc: "The validation context of the session.",
+    example: r#"
+        local mc = msys.core.accept_construct_get_message_construct(ac)
+        mc.ctx:set(msys.core.VCTX_MESS, "seen", "1")
+    "#,
     call: Call::Field {
         get: |ctx, args| {
             let Some(session) = args.construct()? else { return Ok(Ret::NIL) };

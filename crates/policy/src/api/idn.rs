@@ -15,6 +15,10 @@ static TO_IDN: Function = Function {
     returns: &[returns("string|nil", "the name in lower case with `xn--` labels"), returns("string|nil", "why not")],
     doc: "The ASCII form of a domain name.",
     page: "4/lua/ref-msys-idn.md",
+    example: r#"
+        local ascii, problem = msys.idn.to_idn("bücher.example")
+        if not ascii then msys.core.log(msys.core.LOG_ERROR, problem) end
+    "#,
     call: Call::Sync(to_idn),
     ..FUNCTION
 };
@@ -26,6 +30,7 @@ static TO_UTF8: Function = Function {
     returns: &[returns("string|nil", "the name with its `xn--` labels decoded"), returns("string|nil", "why not")],
     doc: "The Unicode form of a domain name. Labels that are not `xn--` labels stay as they are.",
     page: "4/lua/ref-msys-idn-utf-8.md",
+    example: r#"local shown = msys.idn.to_utf8("xn--bcher-kva.example")"#,
     call: Call::Sync(to_utf8),
     ..FUNCTION
 };

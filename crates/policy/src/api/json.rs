@@ -67,6 +67,12 @@ static DECODE: Function = Function {
     ],
     doc: "Reads a JSON text. Comments and strings in single quotes are read too.",
     page: "4/lua/ref-json-decode.md",
+    raises: "when the text has too many values",
+    example: r#"
+        require("json")
+        local obj, code, problem = json.decode('{"ip": "192.0.2.7", "scores": [1, 2]}')
+        if obj then vctx:set(msys.core.VCTX_MESS, "score", obj.scores[1]) end
+    "#,
     call: Call::Sync(decode),
     ..FUNCTION
 };
@@ -82,6 +88,11 @@ static ENCODE: Function = Function {
     returns: &[returns("json", "`tostring` gives its text")],
     doc: "Makes a JSON value of a Lua value. A table with an element 1 becomes an array up to its first nil, any other an object.",
     page: "4/lua/ref-json-encode.md",
+    raises: "when a table contains itself, is nested too deeply, or holds what JSON has no form for",
+    example: r#"
+        require("json")
+        local text = tostring(json.encode({ sender = msg:mailfrom(), flags = { "a", "b" } }))
+    "#,
     call: Call::Sync(encode),
     ..FUNCTION
 };
@@ -93,6 +104,13 @@ static NEW: Function = Function {
     returns: &[returns("json", "an empty object where nothing is given")],
     doc: "Makes an empty object. With an argument it does what `json.encode` does.",
     page: "4/lua/ref-json-new.md",
+    raises: "as `json.encode`, with an argument",
+    example: r#"
+        require("json")
+        local obj = json.new()
+        obj.sender = msg:mailfrom()
+        local text = tostring(obj)
+    "#,
     call: Call::Sync(
         |ctx, args| {
             if args.is_nil(0) { made(ctx, Json::object(), size_of::<Json>()) } else { encode(ctx, args) }
@@ -108,6 +126,11 @@ static STRERROR: Function = Function {
     returns: &[returns("string", "`unknown error` for any other number")],
     doc: "The text of an error code.",
     page: "4/lua/ref-json-strerror.md",
+    example: r#"
+        require("json")
+        local obj, code = json.decode("[1,")
+        local problem = json.strerror(code)
+    "#,
     call: Call::Sync(|ctx, args| {
         let code = args.number(0)?;
         let text = (0..=13).find(|known| f64::from(*known) == code).map_or("unknown error", parse::text);
@@ -120,6 +143,11 @@ static FREE: Function = Function {
     name: "json.free",
     params: &[param("obj", Type::Any, "a json object")],
     doc: "Does nothing: values are collected.",
+    example: r#"
+        require("json")
+        local obj = json.new()
+        json.free(obj)
+    "#,
     call: Call::Sync(|_, _| Ok(Ret::None)),
     ..FUNCTION
 };
@@ -129,6 +157,11 @@ static ADDREF: Function = Function {
     params: &[param("obj", Type::Any, "a json object")],
     returns: &[returns("boolean", "true")],
     doc: "Does nothing: values are collected.",
+    example: r#"
+        require("json")
+        local obj = json.new()
+        json.addref(obj)
+    "#,
     call: Call::Sync(|_, _| Ok(Ret::One(Value::Boolean(true)))),
     ..FUNCTION
 };

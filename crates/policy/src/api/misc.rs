@@ -66,6 +66,7 @@ static ASYNC_OK: Function = Function {
     returns: &[returns("boolean", "false while a script is being loaded")],
     doc: "Whether the running code may wait without holding anybody up.",
     page: "4/lua/ref-msys-async-ok.md",
+    example: "if msys.asyncOk() then msys.sleep(0.01) end",
     call: Call::Sync(|ctx, _| Ok(Ret::One(Value::Boolean(ctx.host.async_ok())))),
     ..FUNCTION
 };
@@ -77,6 +78,10 @@ static READFILE: Function = Function {
     returns: &[returns("string|nil", "the whole content"), returns("string|nil", "why not")],
     doc: "Reads a file. Other sessions go on meanwhile.",
     page: "4/lua/ref-msys-readfile.md",
+    example: r#"
+        local text, problem = msys.readfile("/etc/hosts")
+        if not text then msys.core.log(msys.core.LOG_ERROR, problem) end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(readfile(ctx, args))),
     ..FUNCTION
 };
@@ -90,6 +95,11 @@ static REGISTER_MODULE: Function = Function {
     ],
     doc: "Registers the hooks of a module. Functions added to the table until the end of the script count.",
     page: "4/lua/ref-msys-register-module.md",
+    example: r#"
+        local mod = {}
+        function mod:validate_connect(ac, vctx) return msys.core.VALIDATE_CONT end
+        msys.registerModule("welcome", mod)
+    "#,
     call: Call::Sync(register_module),
     ..FUNCTION
 };
@@ -101,6 +111,7 @@ static TYPE: Function = Function {
     returns: &[returns("string", "as Lua's `type`, but engine objects give their class")],
     doc: "The type of a value.",
     page: "4/lua/ref-msys-type.md",
+    example: r#"if msys.type(msg) == "msys.core:_ec_message" then print("a message") end"#,
     call: Call::Sync(|ctx, args| ctx.string(args.arg(0).type_name().as_bytes())),
     ..FUNCTION
 };
@@ -113,6 +124,8 @@ static LOG: Function = Function {
         param("text", Type::Any, "the line"),
     ],
     doc: "Writes a line to paniclog, if the level is on.",
+    raises: "when there is no such level",
+    example: r#"msys.core.log(msys.core.LOG_NOTICE, "from " .. msg:mailfrom())"#,
     call: Call::Sync(log),
     ..FUNCTION
 };
@@ -121,6 +134,7 @@ static GETHOSTNAME: Function = Function {
     name: "gethostname",
     returns: &[returns("string", "the option `hostname`, by default the system's name")],
     doc: "Our host name.",
+    example: r#"msg:header("X-Host", gethostname())"#,
     call: Call::Sync(|ctx, _| ctx.string(ctx.host.services.options.hostname().as_bytes())),
     ..FUNCTION
 };
@@ -130,6 +144,11 @@ static MESSAGE_NEW: Function = Function {
     params: &[optional("now", Type::Any, "ignored: the message's time is now")],
     returns: &[returns("msg", "an empty message of the policy's own")],
     doc: "Makes an empty message.",
+    example: r#"
+        local letter = msys.core.ec_message_new()
+        letter:header("Subject", "Hello")
+        letter:body("How are you?\r\n")
+    "#,
     call: Call::Sync(|ctx, _| {
         let services = &ctx.host.services;
         let created = services.now();
@@ -148,6 +167,12 @@ static CLASS_META_TABLE: Function = Function {
     returns: &[returns("table|nil", "nil for an unknown class")],
     doc: "The class of objects: what is added to its `__index` becomes a method of all of them. Built-in methods cannot be replaced.",
     page: "4/lua/ref-msys-get-class-meta-table.md",
+    raises: "when a built-in method is to be replaced",
+    example: r#"
+        local class = msys.getClassMetaTable("msys.core:_ec_message")
+        function class.__index.recipient_domain(self) return self:rcptto():match("@(.*)$") end
+        local domain = msg:recipient_domain()
+    "#,
     call: Call::Sync(class_meta_table),
     ..FUNCTION
 };

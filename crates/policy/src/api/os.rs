@@ -36,6 +36,11 @@ static READ: Function = Function {
     ],
     doc: "The last sample of a file system.",
     page: "4/lua/ref-msys-os-statvfs-read.md",
+    raises: "when `path` is neither a record nor a path",
+    example: r#"
+        local sample = msys.os.statvfs_read("/")
+        if sample and sample.kilobytes_available < 1024 * 1024 then vctx:set_code(452, "disk full") end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(read(ctx, args))),
     ..FUNCTION
 };
@@ -50,6 +55,11 @@ static SUBSCRIBE: Function = Function {
     returns: &[returns("statvfs_record", "for `statvfs_read`; the sampling ends when it is collected")],
     doc: "Has a file system sampled in the background. The first sample has been taken when it returns.",
     page: "4/lua/ref-msys-os-statvfs-subscribe.md",
+    raises: "when `interval` is negative",
+    example: r#"
+        local record = msys.os.statvfs_subscribe("/", 60)
+        local sample = msys.os.statvfs_read(record)
+    "#,
     call: Call::Async(|ctx, args| Box::pin(subscribe(ctx, args))),
     ..FUNCTION
 };

@@ -21,6 +21,11 @@ pub static MATCH: Function = Function {
     returns: MATCH_RETURNS,
     doc: "The first match: `[0]` is all of it, `[1]` and on its groups; named groups stand under their names too.",
     page: "4/lua/ref-msys-pcre-match.md",
+    example: r#"
+        require("msys.pcre")
+        local match = msys.pcre.match(msg:mailfrom(), "^(?<user>[^@]*)@(.*)$")
+        if match then print(match.user, match[2]) end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(find(ctx, args))),
     aliases: &["msys.pcre_match"],
     ..FUNCTION
@@ -43,6 +48,11 @@ pub static REPLACE: Function = Function {
     returns: STRING_RETURNS,
     doc: "The subject with its matches replaced.",
     page: "4/lua/ref-msys-pcre-replace.md",
+    raises: "when the function of replacement gives neither string, number, nil nor false, what it raises, and when the result would be too large",
+    example: r#"
+        require("msys.pcre")
+        local plain = msys.pcre.replace("a  b   c", " +", " ")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(replace(ctx, args))),
     ..FUNCTION
 };
@@ -59,6 +69,10 @@ pub static SPLIT: Function = Function {
     returns: MATCH_RETURNS,
     doc: "The pieces between the matches; empty pieces never appear.",
     page: "4/lua/ref-msys-pcre-split.md",
+    example: r#"
+        require("msys.pcre")
+        for _, word in ipairs(msys.pcre.split("one, two", ",\\s*")) do print(word) end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(split(ctx, args))),
     ..FUNCTION
 };

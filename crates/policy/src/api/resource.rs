@@ -51,6 +51,7 @@ static NOW: Function = Function {
     returns: &[returns("integer", "seconds since the epoch")],
     doc: "The time.",
     page: "4/lua/ref-msys-core-get-now-ts.md",
+    example: "local now = msys.core.get_now_ts()",
     call: Call::Sync(|ctx, _| Ok(Ret::number(ctx.host.services.now().secs() as f64))),
     ..FUNCTION
 };
@@ -71,6 +72,13 @@ static IO_WRAPPER_OPEN: Function = Function {
     doc: "Opens a file. What the handle does happens outside of the policy's state: other sessions go on. One `write` is one \
           piece in the file, whoever else writes.",
     page: "4/lua/ref-msys-core-io-wrapper-open.md",
+    example: r#"
+        local file, problem = msys.core.io_wrapper_open("/etc/hosts", msys.core.O_RDONLY)
+        if file then
+          local text = file:read(1024)
+          file:close()
+        end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(open(ctx, args))),
     ..FUNCTION
 };

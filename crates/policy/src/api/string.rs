@@ -38,6 +38,11 @@ static STRING_NEW: Function = Function {
     returns: &[returns("ec_string", "empty")],
     doc: "A growable byte string: what functions of the engine fill, as `msg:get_envelope2` does.",
     page: "4/lua/ref-msys-core-string-new.md",
+    example: r#"
+        local str = msys.core.string_new()
+        str:write("Hello")
+        print(tostring(str))
+    "#,
     call: Call::Sync(|ctx, _| Ok(Ret::One(Value::UserData(ctx.lua.create_userdata(EcString::default())?)))),
     ..FUNCTION
 };
@@ -52,6 +57,10 @@ static STRING_WRITE: Function = Function {
     ],
     returns: &[returns("integer", "octets written")],
     doc: "Appends to an ec_string.",
+    example: r#"
+        local str = msys.core.string_new()
+        msys.core.stringwrite(str, "Hello", 4)
+    "#,
     call: Call::Sync(|_, args| {
         let bytes = part(args, 1, 2)?;
         args.userdata(0)?.borrow::<EcString>()?.append(&bytes);
@@ -64,6 +73,10 @@ static SET: Function = Function {
     name: "ec_string:set",
     params: &[param("str", Type::String, "the new content")],
     doc: "Replaces the content.",
+    example: r#"
+        local str = msys.core.string_new()
+        str:set("Hello")
+    "#,
     call: Call::Sync(|_, args| {
         let bytes = args.bytes(0)?.into_owned(); // A copy: it may be this very string.
         args.ec_string()?.set(&bytes);
@@ -77,6 +90,11 @@ static WRITE: Function = Function {
     params: &[param("str", Type::String, "what to append"), optional("n", Type::Integer, "how many octets of it")],
     returns: &[returns("integer", "octets written")],
     doc: "Appends.",
+    example: r#"
+        local str = msys.core.string_new()
+        str:write("Hello")
+        str:write(" world")
+    "#,
     call: Call::Sync(|_, args| {
         let bytes = part(args, 0, 1)?;
         args.ec_string()?.append(&bytes);
@@ -88,6 +106,11 @@ static WRITE: Function = Function {
 static CLEAR: Function = Function {
     name: "ec_string:clear",
     doc: "Empties it.",
+    example: r#"
+        local str = msys.core.string_new()
+        str:write("Hello")
+        str:clear()
+    "#,
     call: Call::Sync(|_, args| {
         args.ec_string()?.set(b"");
         Ok(Ret::None)
@@ -99,6 +122,11 @@ static BUFFER: Function = Function {
     name: "ec_string.buffer",
     returns: &[returns("string", "the content")],
     doc: "The content as a Lua string.",
+    example: r#"
+        local str = msys.core.string_new()
+        str:write("Hello")
+        local text = str.buffer
+    "#,
     call: Call::Field { get: |ctx, args| ctx.string(&args.ec_string()?.bytes()), set: None },
     ..FUNCTION
 };
@@ -107,6 +135,11 @@ static LEN: Function = Function {
     name: "ec_string.len",
     returns: &[returns("integer", "octets")],
     doc: "The length of the content.",
+    example: r#"
+        local str = msys.core.string_new()
+        str:write("Hello")
+        local size = str.len
+    "#,
     call: Call::Field { get: |_, args| Ok(Ret::number(args.ec_string()?.length() as f64)), set: None },
     ..FUNCTION
 };
@@ -115,6 +148,11 @@ static LENGTH: Function = Function {
     name: "ec_string.length",
     returns: &[returns("integer", "octets")],
     doc: "The length of the content.",
+    example: r#"
+        local str = msys.core.string_new()
+        str:write("Hello")
+        local size = str.length
+    "#,
     call: Call::Field { get: |_, args| Ok(Ret::number(args.ec_string()?.length() as f64)), set: None },
     ..FUNCTION
 };

@@ -20,6 +20,8 @@ static SLEEP: Function = Function {
     params: &[param("duration_in_seconds", Type::Number, "fractions are allowed; 0 lets others run once")],
     doc: "Suspends the caller. Other sessions go on; the client of this one waits.",
     page: "4/lua/ref-msys-sleep.md",
+    raises: "where the caller cannot wait, as inside of `table.sort`",
+    example: "msys.sleep(0.01)",
     call: Call::Async(|ctx, args| Box::pin(sleep(ctx, args))),
     ..FUNCTION
 };
@@ -44,6 +46,12 @@ static LOCK: Function = Function {
           call. It may be held over waits, and is given back at the end of the task. Taking it twice raises, as does a wait \
           that could never end.",
     page: "4/lua/ref-msys-lock.md",
+    raises: "when this task has the lock, and when the wait could never end",
+    example: r#"
+        msys.lock("report")
+        msys.shareSet("last", tostring(msg.id))
+        msys.unlock("report")
+    "#,
     call: Call::Lua,
     ..FUNCTION
 };
@@ -55,6 +63,11 @@ static UNLOCK: Function = Function {
     returns: &[returns("boolean", "true")],
     doc: "Gives a lock back. One that this task does not hold raises.",
     page: "4/lua/ref-msys-unlock.md",
+    raises: "when this task does not have the lock",
+    example: r#"
+        msys.lock("report")
+        msys.unlock("report")
+    "#,
     call: Call::Lua,
     ..FUNCTION
 };
@@ -74,6 +87,13 @@ static MUTEX: Function = Function {
     )],
     doc: "Makes a mutex. Its owner is a task, as with `msys.lock`; a wait that could never end raises.",
     page: "4/lua/ref-thread-mutex.md",
+    raises: "when there is no such type",
+    example: r#"
+        require("thread")
+        local mutex = thread.mutex()
+        mutex:lock()
+        mutex:unlock()
+    "#,
     call: Call::Lua,
     ..FUNCTION
 };
@@ -91,6 +111,12 @@ static RUN_IN_POOL: Function = Function {
           has ended or waits. With `msys.core.ECTP_COMPLETE_CALLBACK_SCHED` as fourth argument the function of completion runs \
           outside of the pool.",
     page: "4/lua/ref-msys-runinpool.md",
+    raises: "when there is no such pool",
+    example: r#"
+        local ok, count = msys.runInPool("CPU", function()
+          return select(2, msg:body():gsub("%w+", ""))
+        end)
+    "#,
     call: Call::Lua,
     ..FUNCTION
 };
@@ -102,6 +128,10 @@ static COUNT: Function = Function {
     returns: &[returns("integer", "those that always exist and those of the configuration")],
     doc: "How many thread pools there are.",
     page: "4/lua/ref-msys-threadpool-count.md",
+    example: r#"
+        require("msys.threadpool")
+        local pools = msys.threadpool.count()
+    "#,
     call: Call::Lua,
     ..FUNCTION
 };
@@ -117,6 +147,10 @@ static FIND: Function = Function {
     returns: &[returns("integer|string|nil", "the number of a name, or the name of a number; nil where there is none")],
     doc: "Finds a thread pool.",
     page: "4/lua/ref-msys-threadpool-find.md",
+    example: r#"
+        require("msys.threadpool")
+        local pool = msys.threadpool.find("IO")
+    "#,
     call: Call::Lua,
     ..FUNCTION
 };
@@ -136,6 +170,10 @@ static STAT: Function = Function {
     )],
     doc: "The numbers of a thread pool as they are now; `tostring` gives them as lines.",
     page: "4/lua/ref-msys-threadpool-stat.md",
+    example: r#"
+        require("msys.threadpool")
+        print(tostring(msys.threadpool.stat("IO")))
+    "#,
     call: Call::Lua,
     ..FUNCTION
 };

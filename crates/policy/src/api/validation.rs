@@ -6,7 +6,8 @@
 use super::message::{check_context_size, context_kind, context_value, parse_mailbox};
 use crate::objects::{ContextKind, Recipient, SessionState};
 use crate::registry::{
-    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Table, Type, optional, param, returns,
+    ApiError, Arg, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Table, Type, omissible, optional, param,
+    returns,
 };
 use bytes::Bytes;
 use mlua::Value;
@@ -59,6 +60,8 @@ static ADD_RECIPIENT: Function = Function {
     doc: "Adds to the recipients of the transaction; one that is in the list is not added again. Added ones skip \
           `validate_rcptto` and the relay check.",
     page: "4/lua/ref-vctx-add-recipient.md",
+    raises: "when an address is none, once the list is final, and beyond what it may hold",
+    example: r#"vctx:add_recipient("archive@example.com")"#,
     call: Call::Sync(add_recipient),
     ..FUNCTION
 };
@@ -72,6 +75,8 @@ static DISCONNECT: Function = Function {
     ],
     doc: "Sets the verdict, and closes the session once the reply of this phase has been sent.",
     page: "4/lua/ref-vctx-disconnect.md",
+    raises: "when `code` is no code of a verdict",
+    example: r#"vctx:disconnect(421, "come back later")"#,
     call: Call::Sync(disconnect),
     ..FUNCTION
 };
@@ -83,6 +88,8 @@ static GET: Function = Function {
     returns: &[returns("string", "the value, or the empty string when there is no such key")],
     doc: "Reads from the context of the connection or of the message.",
     page: "4/lua/ref-vctx-get.md",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r#"if vctx:get(msys.core.VCTX_CONN, "trusted") == "1" then return msys.core.VALIDATE_CONT end"#,
     call: Call::Sync(get),
     ..FUNCTION
 };
@@ -96,6 +103,8 @@ static RECIPIENT_LIST: Function = Function {
     returns: &[returns("string[]", "the bare addresses, in order of acceptance")],
     doc: "The recipients of the transaction; with an argument, replaces them first.",
     page: "4/lua/ref-vctx-recipient-list.md",
+    raises: "when it replaces: when an address is none, once the list is final, and beyond what it may hold",
+    example: "for _, address in ipairs(vctx:recipient_list()) do print(address) end",
     call: Call::Sync(recipient_list),
     ..FUNCTION
 };
@@ -112,6 +121,8 @@ static REMOVE_RECIPIENT: Function = Function {
     params: &[param("address", Type::Strings, "one address or an array of them")],
     doc: "Removes recipients of the transaction. The client was told that they are accepted; no report is made.",
     page: "4/lua/ref-vctx-remove-recipient.md",
+    raises: "once the list is final",
+    example: r#"vctx:remove_recipient("nobody@example.com")"#,
     call: Call::Sync(remove_recipient),
     ..FUNCTION
 };
@@ -122,6 +133,8 @@ static SET: Function = Function {
     params: &[KIND, KEY, param("value", Type::Scalar, "nil changes nothing and is logged")],
     doc: "Writes to the context of the connection or of the message.",
     page: "4/lua/ref-vctx-set.md",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`, and when key, value or context would be too large",
+    example: r#"vctx:set(msys.core.VCTX_CONN, "trusted", "1")"#,
     call: Call::Sync(set),
     ..FUNCTION
 };
@@ -131,11 +144,16 @@ static SET_CODE: Function = Function {
     since: "3.1",
     params: &[
         param("codenum", Type::Integer, "200 to 599, but 334 and 354"),
-        optional("message", Type::String, "the text of the reply; several lines make a multi-line reply"),
+        omissible("message", Type::String, "the text of the reply; several lines make a multi-line reply"),
     ],
     doc: "Sets the verdict of the phase. The last call counts; 2xx takes an earlier refusal back. Later hooks still run: return \
           `msys.core.VALIDATE_DONE` to stop them.",
     page: "4/lua/ref-vctx-set-code.md",
+    raises: "when `codenum` is no code of a verdict",
+    example: r#"
+        vctx:set_code(550, "5.7.1 not from here")
+        return msys.core.VALIDATE_DONE
+    "#,
     call: Call::Sync(set_code),
     ..FUNCTION
 };
@@ -148,6 +166,7 @@ static TARPIT: Function = Function {
     params: &[param("interval", Type::Number, "seconds; fractions are allowed")],
     doc: "Delays the reply of this phase. Several calls add up; the policy itself goes on at once.",
     page: "4/lua/ref-vctx-tarpit.md",
+    example: "vctx:tarpit(0.01)",
     call: Call::Sync(tarpit),
     ..FUNCTION
 };
@@ -157,6 +176,8 @@ static EXISTS: Function = Function {
     params: &[KIND, KEY],
     returns: &[returns("integer", "1 or 0")],
     doc: "Whether the context has the key.",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r#"if vctx:exists(msys.core.VCTX_MESS, "score") == 1 then print("scored") end"#,
     call: Call::Sync(|_, args| {
         let session = args.session()?;
         let state = session.state.lock();
@@ -170,6 +191,8 @@ static EXISTS_AND_GET: Function = Function {
     params: &[KIND, KEY],
     returns: &[returns("integer", "1 or 0"), returns("string|nil", "the value")],
     doc: "`exists` and `get` in one.",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r#"local there, score = vctx:exists_and_get(msys.core.VCTX_MESS, "score")"#,
     call: Call::Sync(|ctx, args| {
         let session = args.session()?;
         let value = context(&session.state.lock(), args)?.get(&args.text(1)?).cloned();
@@ -186,6 +209,8 @@ static DELETE: Function = Function {
     params: &[KIND, KEY],
     returns: &[returns("integer", "1 when there was such a key, else 0")],
     doc: "Removes a key.",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r#"vctx:delete(msys.core.VCTX_MESS, "score")"#,
     call: Call::Sync(|_, args| {
         let session = args.session()?;
         let mut state = session.state.lock();
@@ -199,6 +224,8 @@ static CODE: Function = Function {
     name: "vctx.code",
     returns: &[returns("integer", "the code of the verdict")],
     doc: "The code of the verdict as it stands; assigning keeps the note.",
+    raises: "when it is set to what is no code of a verdict",
+    example: r#"if vctx.code >= 500 then print("refused already") end"#,
     call: Call::Field {
         get: |_, args| Ok(Ret::integer(i64::from(args.session()?.state.lock().verdict.code))),
         set: Some(|_, args| {
@@ -214,6 +241,10 @@ static NOTE: Function = Function {
     name: "vctx.note",
     returns: &[returns("string|nil", "nil when no hook has set one")],
     doc: "The text of the verdict.",
+    example: r#"
+        vctx:set_code(550, "no")
+        print(vctx.note)
+    "#,
     call: Call::Field {
         get: |_, args| match &args.session()?.state.lock().verdict.note {
             Some(note) => Ok(Ret::Bytes(note.clone())),
@@ -229,6 +260,8 @@ static DISCONNECT_MARK: Function = Function {
     name: "vctx.disconnect",
     returns: &[returns("integer", "1 or 0")],
     doc: "Assigning 1 marks the session for closing after the reply of this phase, 0 takes the mark off.",
+    raises: "when it is set to no number",
+    example: "vctx.disconnect = 1",
     call: Call::Field {
         get: |_, args| Ok(Ret::flag(args.session()?.state.lock().verdict.disconnect)),
         set: Some(|_, args| {
@@ -248,6 +281,8 @@ static PBP_ACTION: Function = Function {
     params: &[param("code", Type::Integer, "as in `set_code`"), optional("message", Type::String, "its text")],
     returns: &[returns("integer", "`msys.core.VALIDATE_DONE`")],
     doc: "`set_code`, for `return vctx:pbp_action(...)`.",
+    raises: "when `code` is no code of a verdict",
+    example: r#"return vctx:pbp_action(550, "5.7.1 not from here")"#,
     call: Call::Sync(|ctx, args| set_code(ctx, args).map(|_| Ret::integer(1))),
     ..FUNCTION
 };
@@ -257,6 +292,8 @@ static PBP_DISCONNECT: Function = Function {
     params: &[optional("code", Type::Integer, "as in `disconnect`"), optional("message", Type::String, "its text")],
     returns: &[returns("integer", "`msys.core.VALIDATE_DONE`")],
     doc: "`disconnect`, for `return vctx:pbp_disconnect(...)`.",
+    raises: "when `code` is no code of a verdict",
+    example: r#"return vctx:pbp_disconnect(421, "come back later")"#,
     call: Call::Sync(|ctx, args| disconnect(ctx, args).map(|_| Ret::integer(1))),
     ..FUNCTION
 };
@@ -265,6 +302,7 @@ static CAN_MODIFY: Function = Function {
     name: "vctx:can_modify_rcpts",
     returns: &[returns("integer", "1 or 0")],
     doc: "Whether the recipient list may be changed in this hook.",
+    example: r#"if vctx:can_modify_rcpts() == 1 then vctx:add_recipient("archive@example.com") end"#,
     call: Call::Sync(|ctx, _| Ok(Ret::flag(matches!(ctx.phase(), Phase::Rcptto | Phase::Data | Phase::DataSpool)))),
     ..FUNCTION
 };

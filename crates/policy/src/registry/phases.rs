@@ -107,6 +107,10 @@ impl Phases {
         self.documented & phase.bit() != 0
     }
 
+    pub fn works_everywhere(self) -> bool {
+        Phase::ALL.into_iter().all(|phase| self.works_in(phase))
+    }
+
     pub fn works_in(self, phase: Phase) -> bool {
         self.workable & phase.bit() != 0
     }

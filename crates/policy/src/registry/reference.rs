@@ -27,6 +27,8 @@ pub fn lua_api_json() -> Value {
                 "doc": param.doc,
             })).collect::<Vec<_>>(),
             "returns": function.returns.iter().map(|value| json!({ "type": value.kind, "doc": value.doc })).collect::<Vec<_>>(),
+            "raises": function.errors(),
+            "example": function.example(),
             "doc": function.doc,
             "page": function.page,
         })
@@ -63,9 +65,21 @@ fn page(out: &mut String, function: &Function) -> std::fmt::Result {
     for (index, value) in function.returns.iter().enumerate() {
         writeln!(out, "{}Returns `{}`: {}.", if index == 0 { "\n" } else { "" }, value.kind, value.doc)?;
     }
+    let errors = function.errors();
+    if errors.is_empty() {
+        writeln!(out, "\nRaises nothing.")?;
+    } else {
+        writeln!(out, "\nRaises:\n")?;
+    }
+    for error in errors {
+        writeln!(out, "* {error}.")?;
+    }
+    write!(out, "\n```lua\n{}```\n", function.example())?;
     let phases = if function.phases.label.is_empty() { "any" } else { function.phases.label };
     write!(out, "\nPhases: {phases}.")?;
-    if !function.since.is_empty() {
+    if function.since.is_empty() {
+        write!(out, " Not in Momentum's list of functions.")?;
+    } else {
         write!(out, " Since {}.", function.since)?;
     }
     if function.deprecated {
@@ -148,6 +162,7 @@ mod tests {
             let new = names.insert(function.name);
             assert_eq!(new, !matches!(function.call, Call::Form), "{} is declared twice", function.name);
             assert!(function.since.is_empty() || !function.page.is_empty(), "{} has no page", function.name);
+            assert!(function.example.contains(function.short_name()), "{} has no example", function.name);
             for param in function.params {
                 assert!(!param.doc.is_empty(), "{}: {}", function.name, param.name);
             }

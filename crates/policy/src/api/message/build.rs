@@ -32,6 +32,12 @@ pub static BUILD: Function = Function {
     returns: &[returns("boolean", "true")],
     doc: "Fills an empty message, as `msys.core.ec_message_new` makes one. Date and Message-ID are added where they are missing.",
     page: "4/lua/ref-msg-build.md",
+    raises: "when the message is not empty, and when a header, a part or an attachment is not as described",
+    example: r#"
+        local report = msys.core.ec_message_new()
+        local headers = { From = "mta@example.com", To = "ops@example.com", Subject = "Report" }
+        report:build(headers, { ["text/plain"] = "All is well." }, nil)
+    "#,
     call: Call::Async(|ctx, args| Box::pin(build(ctx, args))),
     ..FUNCTION
 };

@@ -28,6 +28,11 @@ pub static HEADER: Function = Function {
     returns: &[returns("string[]|boolean", "all values when reading; when writing, whether something changed")],
     doc: "Reads, sets or removes a header of the top-level block. Values come unfolded and decoded to UTF-8.",
     page: "4/lua/ref-header.md",
+    raises: "when `hdr` is no name of a header, `mode` is not one of its three, or it writes and the content is read-only",
+    example: r#"
+        local subject = msg:header("Subject")[1]
+        msg:header("X-Seen", { "one", "two" }, "prepend")
+    "#,
     call: Call::Sync(header),
     ..FUNCTION
 };
@@ -43,6 +48,11 @@ pub static BODY: Function = Function {
     ],
     doc: "Reads or replaces the body. Content-Type and transfer encoding are the caller's to keep right.",
     page: "4/lua/ref-msg-body.md",
+    raises: "when it replaces and the content is read-only",
+    example: r#"
+        local body = msg:body()
+        if body and #body < 10 then msg:body(body .. "Sent by Example.\r\n") end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(body(ctx, args))),
     ..FUNCTION
 };
@@ -58,6 +68,8 @@ pub static RAW: Function = Function {
     ],
     doc: "Reads or replaces the whole message.",
     page: "4/lua/ref-msg-raw.md",
+    raises: "when it replaces and the content is read-only, or there is nothing in the new one",
+    example: "local whole, size = msg:raw()",
     call: Call::Async(|ctx, args| Box::pin(raw(ctx, args))),
     ..FUNCTION
 };
@@ -70,6 +82,7 @@ pub static SIZE: Function = Function {
     returns: &[returns("integer", "octets of headers and body as sent, unstuffed; 0 before there is content")],
     doc: "The size of the message; follows edits.",
     page: "4/lua/ref-msg-get-message-size.md",
+    example: r#"if msg:get_message_size() > 10 * 1024 * 1024 then vctx:set_code(552, "too large") end"#,
     call: Call::Sync(|_, args| {
         let message = args.message()?;
         let state = message.state.lock();
@@ -88,6 +101,11 @@ pub static COPY: Function = Function {
     phases: READERS,
     returns: &[returns("msg", "an independent message with an id of its own, not queued")],
     doc: "Copies the message with its content and contexts. Binding and routing domain are not copied: they are those of one recipient.",
+    example: r#"
+        local copy = msg:copy()
+        copy:header("Subject", "Copy of a message")
+        copy:inject("", "archive@example.com")
+    "#,
     call: Call::Sync(|ctx, args| {
         let message = args.message()?;
         let (mut envelope, content) = own_parts(&message);
@@ -107,6 +125,8 @@ pub static PREPEND_HEADERS: Function = Function {
         optional("text", Type::String, "whole field lines; nil changes nothing"),
     ],
     doc: "Puts header fields above all others.",
+    raises: "when the text is no whole header lines, and where the content is read-only, as it is from `set_binding` on",
+    example: r#"msys.core.rfc2822_prepend_headers(msg, "X-One: 1\r\nX-Two: 2\r\n")"#,
     call: Call::Sync(prepend_headers),
     ..FUNCTION
 };

@@ -18,6 +18,8 @@ pub static DELETE: Function = Function {
     returns: &[returns("integer", "1 when there was such a key, else 0 (which is true in Lua)")],
     doc: "Removes a key.",
     page: "4/lua/ref-msg-context-delete.md",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r#"msg:context_delete(msys.core.VCTX_MESS, "score")"#,
     call: Call::Sync(|_, args| {
         let (message, key) = (args.message()?, args.text(1)?);
         Ok(Ret::flag(message.context_mut(context_kind(args, 0)?, |context| context.remove(&key))))
@@ -34,6 +36,8 @@ pub static EXISTS: Function = Function {
     returns: &[returns("integer", "1 or 0 (which is true in Lua)")],
     doc: "Whether the context has the key.",
     page: "4/lua/ref-msg-context-exists.md",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r#"if msg:context_exists(msys.core.VCTX_MESS, "score") == 1 then msg:header("X-Scored", "yes") end"#,
     call: Call::Sync(|_, args| {
         let (message, key) = (args.message()?, args.text(1)?);
         Ok(Ret::flag(message.context(context_kind(args, 0)?, |context| context.get(&key).is_some())))
@@ -50,6 +54,8 @@ pub static EXISTS_AND_GET: Function = Function {
     returns: &[returns("integer", "1 or 0"), returns("string|nil", "the value")],
     doc: "`context_exists` and `context_get` in one.",
     page: "4/lua/ref-msg-context-exists-and-get.md",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r#"local there, score = msg:context_exists_and_get(msys.core.VCTX_MESS, "score")"#,
     call: Call::Sync(|ctx, args| {
         let (message, key) = (args.message()?, args.text(1)?);
         let value = message.context(context_kind(args, 0)?, |context| context.get(&key).cloned());
@@ -70,6 +76,8 @@ pub static GET: Function = Function {
     returns: &[returns("string", "the value, or the empty string when there is no such key")],
     doc: "Reads a value. What was set as a number or boolean comes back as text.",
     page: "4/lua/ref-msg-context-get.md",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r#"if msg:context_get(msys.core.VCTX_CONN, "trusted") == "1" then msg:header("X-Trusted", "yes") end"#,
     call: Call::Sync(|_, args| {
         let (message, key) = (args.message()?, args.text(1)?);
         let value = message.context(context_kind(args, 0)?, |context| context.get(&key).cloned());
@@ -86,6 +94,8 @@ pub static SET: Function = Function {
     params: &[KIND, KEY, param("value", Type::Scalar, "nil changes nothing and is logged")],
     doc: "Writes a value; it travels with the message.",
     page: "4/lua/ref-msg-context-set.md",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`, and when key, value or context would be too large",
+    example: r#"msg:context_set(msys.core.VCTX_MESS, "campaign", msg:header("X-Campaign")[1] or "none")"#,
     call: Call::Sync(set),
     ..FUNCTION
 };

@@ -19,6 +19,16 @@ pub static CURRENT: Function = Function {
     returns: &[returns("msg|nil", "its content is read-only; nil once the attempt is over")],
     doc: "The message that an outbound session is delivering.",
     page: "4/lua/ref-msys-delivery-ob-get-current-message.md",
+    raises: "when `sess` is no outbound session",
+    example: r#"
+        require("msys.delivery")
+        msys.registerModule("push", {
+          http_response_eval = function(self, sess)
+            local msg = msys.delivery.ob_get_current_message(sess.connh)
+            if msg then msg:code(250, "pushed") end
+          end,
+        })
+    "#,
     call: Call::Sync(current),
     ..FUNCTION
 };

@@ -26,6 +26,11 @@ pub static SNAPSHOT: Function = Function {
     phases: READERS,
     returns: &[returns("msg", "its content cannot be changed")],
     doc: "The message as it is now, to look at later or elsewhere. It shares the octets of this one.",
+    example: r#"
+        local before = msg:snapshot()
+        msg:header("Subject", "changed")
+        local was = before:header("Subject")[1]
+    "#,
     call: Call::Sync(|ctx, args| {
         let message = args.message()?;
         let (envelope, content) = super::content::own_parts(&message);
@@ -44,6 +49,11 @@ pub static FREE: Function = Function {
     name: "msg:free",
     phases: READERS,
     doc: "Lets go of a snapshot or of a message of the policy's own before its collection; using it afterwards raises.",
+    raises: "when the message is the engine's",
+    example: r"
+        local copy = msg:copy()
+        copy:free()
+    ",
     call: Call::Sync(|ctx, args| {
         let message = args.message()?;
         if !args.is_own_message() && !args.is_snapshot() {
@@ -67,6 +77,11 @@ pub static RENDER: Function = Function {
     returns: &[returns("integer|nil", "octets of the rendition"), returns("string|nil", "why not")],
     doc: "The message as it goes over the wire: dots stuffed, with the mark of the end of data; the flags take from it.",
     page: "3/3-api/apis-ec-message-render-to-string.md",
+    raises: "when `str` is needed and no ec_string",
+    example: r"
+        local out = msys.core.string_new()
+        local size = msg:render_to_string(out, msys.core.EC_MSG_RENDER_OMIT_DOT)
+    ",
     call: Call::Async(|ctx, args| Box::pin(render(ctx, args))),
     ..FUNCTION
 };
@@ -76,6 +91,7 @@ pub static RSRC_GET: Function = Function {
     params: &[param("name", Type::String, "of the resource")],
     returns: &[returns("nil", "messages have no resources here")],
     doc: "A resource that a module of the reference attaches to a message.",
+    example: r#"if not msg:rsrc_get("scan_result") then msg:header("X-Unscanned", "yes") end"#,
     call: Call::Sync(|_, args| args.message().map(|_| Ret::NIL)),
     ..FUNCTION
 };
@@ -89,6 +105,8 @@ pub static ADDRESS_HEADER: Function = Function {
     ],
     returns: &[returns("string[]", "in order, groups taken apart")],
     doc: "The addresses in every header of that name.",
+    raises: "when `component` is none",
+    example: r#"for _, domain in ipairs(msg:address_header("To", "domain")) do print(domain) end"#,
     call: Call::Sync(address_header),
     ..FUNCTION
 };
@@ -99,6 +117,8 @@ pub static FIRST_KEY: Function = Function {
     params: &[param("type", Type::Integer, "`msys.core.VCTX_CONN` or `msys.core.VCTX_MESS`")],
     returns: &[returns("string|nil", "nil when the context is empty")],
     doc: "The first key of a context.",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: "local first = msg:context_firstkey(msys.core.VCTX_MESS)",
     call: Call::Sync(|ctx, args| {
         let key = args.message()?.context(context_kind(args, 0)?, |context| first(context.iter()));
         key_or_nil(ctx, key)
@@ -115,6 +135,14 @@ pub static NEXT_KEY: Function = Function {
     ],
     returns: &[returns("string|nil", "nil at the end, or when the key is not there")],
     doc: "The key after another one.",
+    raises: "when `type` is neither `VCTX_CONN` nor `VCTX_MESS`",
+    example: r"
+        local key = msg:context_firstkey(msys.core.VCTX_MESS)
+        while key do
+          print(key, msg:context_get(msys.core.VCTX_MESS, key))
+          key = msg:context_nextkey(msys.core.VCTX_MESS, key)
+        end
+    ",
     call: Call::Sync(|ctx, args| {
         let key = args.text(1)?;
         let behind = args.message()?.context(context_kind(args, 0)?, |context| {
@@ -136,6 +164,13 @@ pub static BUILDER: Function = Function {
     ],
     returns: &[returns("io", "`write(s, [n])` appends, `close()` makes the message of what was written")],
     doc: "Fills a message octet by octet. A final end-of-data mark is taken off when it is closed.",
+    raises: "where the content is read-only, as it is from `set_binding` on",
+    example: r#"
+        local letter = msys.core.ec_message_new()
+        local io = msys.core.ec_message_builder(letter)
+        io:write("Subject: Hello\r\n\r\nHow are you?\r\n")
+        io:close()
+    "#,
     call: Call::Sync(|ctx, args| {
         let data = args.userdata(0)?;
         let message = crate::registry::message_of(data).ok_or(ApiError::Gone("message gone"))?;
@@ -154,6 +189,7 @@ pub static INVALID_MIME: Function = Function {
     phases: READERS,
     returns: &[returns("integer", "1 when a multipart lacks its closing boundary or has no parts at all, else 0")],
     doc: "Whether the MIME structure of a message in memory is broken.",
+    example: r#"if msg.invalid_mime == 1 then vctx:set_code(550, "broken MIME") end"#,
     call: Call::Field {
         get: |_, args| {
             let content = args.message()?.state.lock().content.clone();
@@ -176,6 +212,7 @@ pub static NUM_RETRIES: Function = Function {
     phases: READERS,
     returns: &[returns("integer", "attempts after the first one")],
     doc: "How often delivery was tried again.",
+    example: r#"if msg.num_retries > 3 then msys.core.log(msys.core.LOG_INFO, "slow: " .. msg:rcptto()) end"#,
     call: Call::Field {
         get: |_, args| Ok(Ret::integer(i64::from(args.message()?.state.lock().delivery.retries))),
         set: None,
@@ -188,6 +225,7 @@ pub static NEXT_ATTEMPT: Function = Function {
     phases: READERS,
     returns: &[returns("table", "`tv_sec`, `tv_usec`; zero before the first attempt")],
     doc: "When delivery is due.",
+    example: "local wait_s = msg.next_attempt.tv_sec - msys.core.get_now_ts()",
     call: Call::Field {
         get: |ctx, args| {
             let due = args.message()?.state.lock().delivery.next_attempt;

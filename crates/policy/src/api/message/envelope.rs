@@ -3,7 +3,7 @@
 use super::{READERS, READERS_WITH_RCPTTO, RECEPTION, parse_mailbox};
 use crate::objects::{ContextKind, Message};
 use crate::registry::{
-    ApiError, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Type, optional, param, returns,
+    ApiError, Args, Call, Ctx, FUNCTION, Function, Phase, Phases, Ret, Type, omissible, optional, param, returns,
 };
 use crate::userdata::{EcString, Text, address_text};
 use mlua::Value;
@@ -17,6 +17,7 @@ pub static BATCH_ID: Function = Function {
     returns: &[returns("id", "shared by all messages of one reception")],
     doc: "The id of the reception that the message came from.",
     page: "4/lua/ref-msg-batch-id.md",
+    example: "local of_reception = tostring(msg.batch_id)",
     call: Call::Field { get: |ctx, args| id(ctx, args.message()?.state.lock().envelope.batch_id), set: None },
     ..FUNCTION
 };
@@ -28,6 +29,7 @@ pub static CONN_ID: Function = Function {
     returns: &[returns("id", "all zeros for internal mail")],
     doc: "The id of the session that the message came in on.",
     page: "4/lua/ref-msg-conn-id.md",
+    example: r#"msg:header("X-Session", tostring(msg.conn_id))"#,
     call: Call::Field { get: |ctx, args| id(ctx, args.message()?.state.lock().envelope.conn_id), set: None },
     ..FUNCTION
 };
@@ -39,6 +41,7 @@ pub static ID: Function = Function {
     returns: &[returns("id", "what the logs and the console show")],
     doc: "The id of the message.",
     page: "4/lua/ref-msg-id.md",
+    example: r#"msys.core.log(msys.core.LOG_INFO, "message " .. tostring(msg.id))"#,
     call: Call::Field { get: |ctx, args| id(ctx, args.message()?.state.lock().envelope.id), set: None },
     ..FUNCTION
 };
@@ -47,6 +50,7 @@ pub static RECV_METHOD: Function = Function {
     name: "msg.recv_method",
     returns: &[returns("integer", "`msys.core.P_ESMTP`, `P_INTERNAL`, `P_ECSTREAM`, `P_REST` ...")],
     doc: "How the message came in. Policies that make mail out of mail guard against loops with it.",
+    example: r#"if msg.recv_method ~= msys.core.P_INTERNAL then msg:copy():inject("", "archive@example.com") end"#,
     call: Call::Field {
         get: |_, args| Ok(Ret::integer(args.message()?.state.lock().envelope.protocol as i64)),
         set: None,
@@ -58,6 +62,7 @@ pub static CREATION_TIME: Function = Function {
     name: "msg.creation_time",
     returns: &[returns("table", "`tv_sec`, `tv_usec`")],
     doc: "When the message came in.",
+    example: "local age = msys.core.get_now_ts() - msg.creation_time.tv_sec",
     call: Call::Field {
         get: |ctx, args| {
             let created = args.message()?.state.lock().envelope.created;
@@ -76,6 +81,8 @@ pub static PRIORITY: Function = Function {
         "0, or 1 for mail that is first out of its queue; may be assigned until it is queued",
     )],
     doc: "Whether the message goes before others of its queue.",
+    raises: "when it is set to another value than 0 or 1, or once the message is queued",
+    example: r#"if msg:header("X-Urgent")[1] then msg.priority = 1 end"#,
     call: Call::Field {
         get: |_, args| Ok(Ret::flag(args.message()?.state.lock().envelope.urgent)),
         set: Some(set_priority),
@@ -88,6 +95,8 @@ pub static DELIVERED: Function = Function {
     phases: READERS,
     returns: &[returns("integer", "`msys.core.EM_TRYING`, `EM_SUCCEEDED` or `EM_FAILED`; may be assigned")],
     doc: "What has become of the message, in the words of a hook of `core_ec_message_enqueue` that takes it over.",
+    raises: "when it is set to another value than these three",
+    example: r#"if msg:rcptto() == "null@example.com" then msg.delivered = msys.core.EM_SUCCEEDED end"#,
     call: Call::Field {
         get: |_, args| Ok(Ret::integer(i64::from(args.message()?.state.lock().delivered))),
         set: Some(|_, args| {
@@ -115,6 +124,8 @@ pub static CODE: Function = Function {
     ],
     doc: "Reads or sets the delivery status text of the message: what logs and reports show. It is not the verdict of a reception.",
     page: "4/lua/ref-msg-code.md",
+    raises: "when the status is to be set and cannot be",
+    example: r#"msg:code(550, "refused by policy")"#,
     call: Call::Sync(code),
     ..FUNCTION
 };
@@ -123,6 +134,7 @@ pub static GET_CODE: Function = Function {
     name: "msg:get_code",
     returns: &[returns("string|nil", "the status text")],
     doc: "`msg:code()`.",
+    example: "local status = msg:get_code()",
     call: Call::Sync(|ctx, args| status_text(ctx, &*args.message()?)),
     ..FUNCTION
 };
@@ -132,6 +144,8 @@ pub static SET_STATUS: Function = Function {
     params: CODE.params,
     returns: CODE.returns,
     doc: "`msg:code(number, string)`.",
+    raises: "when the status is to be set and cannot be",
+    example: r#"msg:set_code(550, "refused by policy")"#,
     call: Call::Sync(code),
     ..FUNCTION
 };
@@ -148,6 +162,7 @@ pub static DISCARD: Function = Function {
     )],
     doc: "Accepts the message and throws it away: the client gets 250, nothing is queued, no report is made.",
     page: "4/lua/ref-msg-discard.md",
+    example: r#"if msg:body_match("lottery") then msg:discard("spam") end"#,
     call: Call::Sync(|_, args| {
         let message = args.message()?;
         let reason = discard_reason(args.optional_text(0)?.map(|text| text.into_owned()));
@@ -169,12 +184,18 @@ pub static ENVELOPE: Function = Function {
             Type::Integer,
             "`EC_MSG_ENV_FROM` or `EC_MSG_ENV_TO`, with `| EC_MSG_ENV_COMPLETE` for the whole address",
         ),
-        optional("localpart_str", Type::EcString, "receives the local part, or the whole address"),
-        optional("domain_str", Type::EcString, "receives the domain"),
+        omissible("localpart_str", Type::EcString, "receives the local part, or the whole address"),
+        omissible("domain_str", Type::EcString, "receives the domain"),
     ],
     returns: &[returns("integer", "1, or 0 when the address is not set"), returns("integer", "1 for the null sender")],
     doc: "Takes an address of the envelope apart.",
     page: "4/lua/ref-msg-get-envelope-2.md",
+    raises: "when `flags` names neither or both of sender and recipient",
+    example: r#"
+        local user, domain = msys.core.string_new(), msys.core.string_new()
+        msg:get_envelope2(msys.core.EC_MSG_ENV_FROM, user, domain)
+        msg:header("X-Sender-Domain", tostring(domain))
+    "#,
     call: Call::Sync(envelope),
     ..FUNCTION
 };
@@ -187,6 +208,8 @@ pub static LISTENER_ADDR: Function = Function {
     returns: &[returns("string|nil", "`10.1.2.3:25`, `::1.25` for IPv6; nil for internal mail")],
     doc: "Our address of the connection that the message came in on.",
     page: "4/lua/ref-msg-listener-addr.md",
+    raises: "when `flag` is none of its values",
+    example: r#"if msg:listener_addr("port") == "587" then msg:header("X-Submission", "yes") end"#,
     call: Call::Sync(|ctx, args| address(ctx, args, args.message()?.state.lock().envelope.listener)),
     ..FUNCTION
 };
@@ -199,6 +222,8 @@ pub static RECEPTION_PEER: Function = Function {
     returns: &[returns("string|nil", "`10.1.2.3:2525`; nil for internal mail")],
     doc: "The client's address of the connection that the message came in on.",
     page: "4/lua/ref-msg-reception-peer.md",
+    raises: "when `flag` is none of its values",
+    example: r#"msg:header("X-Client", msg:reception_peer("ip"))"#,
     call: Call::Sync(|ctx, args| address(ctx, args, args.message()?.state.lock().envelope.peer)),
     ..FUNCTION
 };
@@ -211,6 +236,8 @@ pub static MAILFROM: Function = Function {
     returns: &[returns("string|nil", "the bare address, empty for the null sender"), returns("string|nil", "why not")],
     doc: "Reads or changes the sender of the envelope.",
     page: "4/lua/ref-msg-mailfrom.md",
+    raises: "when it changes the sender once that is fixed",
+    example: r#"if msg:mailfrom() ~= "" then msg:mailfrom("bounces@example.com") end"#,
     call: Call::Sync(mailfrom),
     ..FUNCTION
 };
@@ -226,6 +253,8 @@ pub static RCPTTO: Function = Function {
     ],
     doc: "Reads or changes the recipient of the envelope. Changing is for messages that have one recipient of their own.",
     page: "4/lua/ref-msg-rcptto.md",
+    raises: "when it changes the recipient of a message that has not one recipient of its own",
+    example: r#"local user, domain = msg:rcptto():match("^(.*)@(.*)$")"#,
     call: Call::Sync(rcptto),
     ..FUNCTION
 };
@@ -234,6 +263,7 @@ pub static GET_MAILFROM: Function = Function {
     name: "msg:get_mailfrom",
     returns: &[returns("string", "`MAIL FROM:<a@b>` with CRLF")],
     doc: "The sender as a command.",
+    example: "local command = msg:get_mailfrom()",
     call: Call::Sync(|ctx, args| {
         let message = args.message()?;
         ctx.string(format!("MAIL FROM:<{}>\r\n", spelled(&message, true)).as_bytes())
@@ -245,6 +275,7 @@ pub static GET_RCPTTO: Function = Function {
     name: "msg:get_rcptto",
     returns: &[returns("string", "`RCPT TO:<a@b>` with CRLF")],
     doc: "The recipient as a command.",
+    example: "local command = msg:get_rcptto()",
     call: Call::Sync(|ctx, args| {
         let message = args.message()?;
         ctx.string(format!("RCPT TO:<{}>\r\n", spelled(&message, false)).as_bytes())
@@ -256,6 +287,7 @@ pub static IS_MCMT: Function = Function {
     name: "msg:is_mcmt",
     returns: &[returns("integer", "always 0 here")],
     doc: "Whether the message is held with several recipients in one.",
+    example: r#"if msg:is_mcmt() == 0 then msg:header("X-Single", "yes") end"#,
     call: Call::Sync(|_, _| Ok(Ret::flag(false))),
     ..FUNCTION
 };
@@ -265,6 +297,7 @@ pub static PROTOCOL_STRING: Function = Function {
     params: &[param("number", Type::Integer, "such as `msg.recv_method`")],
     returns: &[returns("string|nil", "`esmtp`, `internal`, `rest` ...")],
     doc: "The name of a protocol number.",
+    example: r#"msg:header("X-Came-By", msys.core.protocol_string(msg.recv_method))"#,
     call: Call::Sync(|ctx, args| {
         let name = match args.integer(0)? {
             1 => "internal",

@@ -28,6 +28,11 @@ pub static INJECT: Function = Function {
     ],
     doc: "Sends a copy of the message to each address, as internal mail. The message itself stays as it is and goes its own way.",
     page: "4/lua/ref-msg-inject.md",
+    example: r#"
+        local copy = msg:copy()
+        copy:header("X-Archived", "yes")
+        copy:inject(msg:mailfrom(), "archive@example.com")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(inject(ctx, args))),
     ..FUNCTION
 };
@@ -49,6 +54,10 @@ pub static FORWARD: Function = Function {
     ],
     doc: "Sends a new message with this one attached to each address, as internal mail. This one goes its own way.",
     page: "4/lua/ref-msg-forward.md",
+    example: r#"
+        local sent, problem = msg:forward("desk@example.com", "abuse@example.com", "Please have a look at this one.")
+        if not sent then msys.core.log(msys.core.LOG_ERROR, problem) end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(forward(ctx, args))),
     ..FUNCTION
 };

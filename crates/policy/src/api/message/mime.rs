@@ -26,6 +26,14 @@ pub static MIME: Function = Function {
     doc: "The parts of the message. Its field `thread` leads from part to part. A message that is no MIME is one text part; \
           beyond 100 levels and 10,000 parts, parts are not taken apart.",
     page: "4/lua/ref-msg-mime.md",
+    raises: "when the parts are to be edited and the content is read-only",
+    example: r#"
+        local part = msg:mime(true)
+        while part do
+          if part:content_type().is_attachment then msg:context_set(msys.core.VCTX_MESS, "attached", "1") end
+          part = part.thread
+        end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(mime(ctx, args))),
     ..FUNCTION
 };
@@ -46,6 +54,8 @@ pub static MAKE_PART: Function = Function {
     returns: &[returns("msgpart", "linked to nothing")],
     doc: "Makes a leaf. Octets above 127 in a body that is declared as 7bit are declared as 8bit.",
     page: "4/lua/ref-msg-make-part.md",
+    raises: "when `mimetype` is no media type, or a multipart, and when `encoding` is none",
+    example: r#"local part = msg:makePart("text/plain; charset=utf-8", "Grüße", msys.core.EC_MIME_TE_8BIT)"#,
     call: Call::Async(|ctx, args| Box::pin(make_part(ctx, args))),
     ..FUNCTION
 };
@@ -62,6 +72,12 @@ pub static MAKE_CONTAINER: Function = Function {
     returns: &[returns("msgpart", "linked to nothing, and empty")],
     doc: "Makes a multipart.",
     page: "4/lua/ref-msg-make-container.md",
+    raises: "when `mimetype` is no multipart or `boundary` is no boundary",
+    example: r#"
+        local container = msg:makeContainer("multipart/alternative")
+        container:addLastChild(msg:makePart("text/plain", "Hello."))
+        container:addLastChild(msg:makePart("text/html", "<p>Hello.</p>"))
+    "#,
     call: Call::Async(|ctx, args| Box::pin(make_container(ctx, args))),
     ..FUNCTION
 };
@@ -74,6 +90,10 @@ pub static MAKE_BOUNDARY: Function = Function {
     returns: &[returns("string", "of at most 70 characters")],
     doc: "A boundary that occurs in no part of the message and of the given parts' messages.",
     page: "4/lua/ref-msg-make-boundary.md",
+    example: r#"
+        local part = msg:makePart("text/plain", "Hello.")
+        local container = msg:makeContainer("multipart/mixed", msg:makeBoundary(part))
+    "#,
     call: Call::Async(|ctx, args| Box::pin(make_boundary(ctx, args))),
     ..FUNCTION
 };

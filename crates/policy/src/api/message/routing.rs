@@ -18,6 +18,7 @@ pub static BINDING: Function = Function {
     returns: &[returns("string|nil", "the binding's name; nil when there is none, or no such binding")],
     doc: "Reads or assigns the binding. Assigning sets the binding's group too.",
     page: "4/lua/ref-msg-binding.md",
+    example: r#"if msg:routing_domain() == "gmail.com" then msg:binding("gmail") end"#,
     call: Call::Sync(binding),
     ..FUNCTION
 };
@@ -30,6 +31,7 @@ pub static BINDING_GROUP: Function = Function {
     returns: &[returns("string|nil", "the group's name; nil when there is none, or no such group")],
     doc: "Reads the group of the binding, or assigns one binding of a group.",
     page: "4/lua/ref-msg-binding-group.md",
+    example: r#"if msg:header("X-Priority")[1] == "bulk" then msg:binding_group("bulk") end"#,
     call: Call::Sync(binding_group),
     ..FUNCTION
 };
@@ -43,6 +45,8 @@ pub static ROUTING_DOMAIN: Function = Function {
     returns: &[returns("string|nil", "the domain of the queue, in lower case"), returns("string|nil", "why not")],
     doc: "Reads or sets where the message is routed to; the envelope stays as it is.",
     page: "4/lua/ref-msg-routing-domain.md",
+    raises: "when it sets the domain of a message that is queued",
+    example: r#"if msg:routing_domain() == "example.org" then msg:routing_domain("[192.0.2.1]:2525") end"#,
     call: Call::Sync(routing_domain),
     ..FUNCTION
 };
@@ -55,6 +59,7 @@ pub static DELIVERY_METHOD: Function = Function {
     returns: &[returns("string", "`esmtp` by default")],
     doc: "How the message will be delivered: the configured `delivery_method` for its binding and domain.",
     page: "4/lua/ref-msg-get-delivery-method.md",
+    example: r#"if msg:get_delivery_method() ~= "esmtp" then msg:header("X-Pushed", "yes") end"#,
     call: Call::Sync(|ctx, args| {
         let message = args.message()?;
         let (binding, domain) = {

@@ -17,6 +17,11 @@ pub static CONTENT_TYPE: Function = Function {
           says nothing. `filename` comes from Content-Disposition, else from Content-Type; with one, or with the disposition \
           `attachment`, `is_attachment` is true.",
     page: "4/lua/ref-msgpart-content-type.md",
+    raises: "for a stale part",
+    example: r#"
+        local part = msg:mime(false)
+        local name = part:content_type().filename or "unnamed"
+    "#,
     call: Call::Sync(content_type),
     ..FUNCTION
 };
@@ -26,35 +31,72 @@ const OFFSET_RETURNS: &[Return] =
     &[returns("integer", "octets from the beginning of the message, or of a part that is linked to nothing")];
 
 /// A field that is another part.
-const fn neighbour(name: &'static str, doc: &'static str, get: SyncCall) -> Function {
+const fn neighbour(name: &'static str, doc: &'static str, example: &'static str, get: SyncCall) -> Function {
     Function {
         name,
         returns: NEIGHBOUR_RETURNS,
         doc,
         page: "4/lua/ref-msg-mime.md",
+        raises: "for a stale part",
+        example,
         call: Call::Field { get, set: None },
         ..FUNCTION
     }
 }
 
-pub static THREAD: Function =
-    neighbour("msgpart.thread", "The next part in document order, depth first.", |ctx, args| {
-        related(ctx, args, MimeForest::thread)
-    });
-pub static NEXT: Function = neighbour("msgpart.next", "The next part of the same container.", |ctx, args| {
-    related(ctx, args, MimeForest::next_sibling)
-});
-pub static PARENT: Function =
-    neighbour("msgpart.parent", "The part that this one is in.", |ctx, args| related(ctx, args, MimeForest::parent));
-pub static PARTS: Function = neighbour("msgpart.parts", "The first part inside: nil for leaves.", |ctx, args| {
-    related(ctx, args, MimeForest::first_child)
-});
+pub static THREAD: Function = neighbour(
+    "msgpart.thread",
+    "The next part in document order, depth first.",
+    r"
+        local part = msg:mime(true)
+        while part do
+          print(part.type)
+          part = part.thread
+        end
+    ",
+    |ctx, args| related(ctx, args, MimeForest::thread),
+);
+pub static NEXT: Function = neighbour(
+    "msgpart.next",
+    "The next part of the same container.",
+    r"
+        local part = msg:mime(true)
+        local child = part.parts
+        while child do
+          print(child.type)
+          child = child.next
+        end
+    ",
+    |ctx, args| related(ctx, args, MimeForest::next_sibling),
+);
+pub static PARENT: Function = neighbour(
+    "msgpart.parent",
+    "The part that this one is in.",
+    r"
+        local part = msg:mime(true)
+        local is_top = part.parent == nil
+    ",
+    |ctx, args| related(ctx, args, MimeForest::parent),
+);
+pub static PARTS: Function = neighbour(
+    "msgpart.parts",
+    "The first part inside: nil for leaves.",
+    r"
+        local part = msg:mime(true)
+        local is_container = part.parts ~= nil
+    ",
+    |ctx, args| related(ctx, args, MimeForest::first_child),
+);
 
 pub static BOUNDARY: Function = Function {
     name: "msgpart.boundary",
     returns: &[returns("string|nil", "nil for leaves")],
     doc: "What delimits the parts of a container.",
     page: "4/lua/ref-msg-mime.md",
+    example: r"
+        local part = msg:mime(true)
+        if part.boundary then print(part.boundary) end
+    ",
     call: Call::Field {
         get: |ctx, args| {
             let boundary = read(ctx, args, |part| part.boundary.clone())?;
@@ -70,6 +112,10 @@ pub static ENCODING: Function = Function {
     returns: &[returns("integer|nil", "nil for an encoding that has no number")],
     doc: "The transfer encoding: one of `msys.core.EC_MIME_TE_*`.",
     page: "4/lua/ref-msg-mime.md",
+    example: r#"
+        local part = msg:mime(true)
+        if part.encoding == msys.core.EC_MIME_TE_BASE64 then print("base64") end
+    "#,
     call: Call::Field {
         get: |ctx, args| {
             let encoding = read(ctx, args, |part| part.encoding)?;
@@ -85,6 +131,10 @@ pub static TYPE: Function = Function {
     returns: &[returns("string", "such as `text/plain`")],
     doc: "The media type in lower case, without parameters.",
     page: "4/lua/ref-msg-mime.md",
+    example: r#"
+        local part = msg:mime(true)
+        if part.type == "text/html" then msg:header("X-HTML", "yes") end
+    "#,
     call: Call::Field {
         get: |ctx, args| {
             let value = read(ctx, args, |part| part.content_type.value.clone())?;
@@ -96,12 +146,25 @@ pub static TYPE: Function = Function {
 };
 
 /// A field that is a place in the message.
-const fn offset(name: &'static str, doc: &'static str, get: SyncCall, set: Option<SyncCall>) -> Function {
+const fn offset(
+    name: &'static str,
+    doc: &'static str,
+    example: &'static str,
+    get: SyncCall,
+    set: Option<SyncCall>,
+) -> Function {
     Function {
         name,
         returns: OFFSET_RETURNS,
         doc,
         page: "4/lua/ref-msg-mime.md",
+        raises: match set {
+            Some(_) => {
+                "when it is set to a place outside of the body, or in a part that is linked, and for a stale part"
+            }
+            None => "for a stale part",
+        },
+        example,
         call: Call::Field { get, set },
         ..FUNCTION
     }
@@ -110,12 +173,20 @@ const fn offset(name: &'static str, doc: &'static str, get: SyncCall, set: Optio
 pub static HEADERS_START: Function = offset(
     "msgpart.headers_start",
     "Where the part's header begins.",
+    r"
+        local part = msg:mime(true)
+        local header = msg:raw():sub(part.headers_start + 1, part.preamble_start)
+    ",
     |ctx, args| place(ctx, args, |part| part.headers.start),
     None,
 );
 pub static PREAMBLE_START: Function = offset(
     "msgpart.preamble_start",
     "Where the part's body begins, with a container's preamble.",
+    r"
+        local part = msg:mime(true)
+        local preamble = msg:raw():sub(part.preamble_start + 1, part.body_start)
+    ",
     |ctx, args| place(ctx, args, |part| part.body.start),
     None,
 );
@@ -123,18 +194,30 @@ pub static BODY_START: Function = offset(
     "msgpart.body_start",
     "Where the content begins: a leaf's body, or a container's first delimiter. For a part that `msg:makePart` has made and \
      nobody has linked it counts in the given body, and can be set.",
+    r"
+        local part = msg:mime(true)
+        local body = msg:raw():sub(part.body_start + 1, part.body_end)
+    ",
     |ctx, args| chosen(ctx, args, |made| made.start, |part| content_of(part).start),
     Some(|ctx, args| choose(ctx, args, |made, at| made.start = at)),
 );
 pub static BODY_END: Function = offset(
     "msgpart.body_end",
     "Where the content ends: a leaf's body, or a container's last delimiter. It can be set where `body_start` can.",
+    r"
+        local part = msg:mime(true)
+        local size = part.body_end - part.body_start
+    ",
     |ctx, args| chosen(ctx, args, |made| made.end, |part| content_of(part).end),
     Some(|ctx, args| choose(ctx, args, |made, at| made.end = at)),
 );
 pub static EPILOGUE_END: Function = offset(
     "msgpart.epilogue_end",
     "Where the part ends, with a container's epilogue.",
+    r"
+        local part = msg:mime(true)
+        local epilogue = msg:raw():sub(part.body_end + 1, part.epilogue_end)
+    ",
     |ctx, args| place(ctx, args, |part| part.body.end),
     None,
 );

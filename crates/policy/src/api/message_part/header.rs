@@ -18,6 +18,11 @@ pub static HEADER: Function = Function {
     returns: &[returns("string[]|boolean", "every value, in order; in the other forms, whether something changed")],
     doc: "Reads a header of this part. Values come unfolded and decoded to UTF-8.",
     page: "4/lua/ref-msgpart-header.md",
+    raises: "when `name` is no name of a header, and for a stale part",
+    example: r#"
+        local part = msg:mime(false)
+        local id = part:header("Content-ID")[1]
+    "#,
     call: Call::Sync(header),
     ..FUNCTION
 };
@@ -27,6 +32,11 @@ pub static HEADER_UNSET: Function = Function {
     returns: &[returns("boolean", "whether there was one")],
     doc: "Removes a header of this part. That differs from `msg:header`, which reads when it is given nil.",
     page: "4/lua/ref-msgpart-header-2.md",
+    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    example: r#"
+        local part = msg:mime(false)
+        part:header("X-Word", nil)
+    "#,
     call: Call::Form,
     ..HEADER
 };
@@ -41,6 +51,11 @@ pub static HEADER_SET: Function = Function {
     doc: "Sets a header of this part. A new Content-Type or transfer encoding does not convert the body; a new boundary of a \
           container is written into its delimiters too.",
     page: "4/lua/ref-msgpart-header-3.md",
+    raises: "when `mode` is not one of its three, when a new boundary occurs in the content, and when the parts are read-only or this one is stale: the message was replaced as a whole",
+    example: r#"
+        local part = msg:mime(false)
+        part:header("Content-Description", "a letter", "append")
+    "#,
     call: Call::Form,
     ..HEADER
 };
@@ -56,6 +71,11 @@ pub static ADDRESS_HEADER: Function = Function {
     returns: &[returns("string[]", "one entry for each mailbox")],
     doc: "The mailboxes of every header of that name in this part, those of groups among them.",
     page: "4/lua/ref-msgpart-address-header.md",
+    raises: "when `component` is none, and for a stale part",
+    example: r#"
+        local part = msg:mime(false)
+        local addresses = part:address_header("From")
+    "#,
     call: Call::Sync(address_header),
     ..FUNCTION
 };

@@ -15,6 +15,8 @@ pub static CAST: Function = Function {
     returns: &[returns("any", "the object")],
     doc: "The same object, if it is of that class; anything else raises, as does a class that there is not.",
     page: "4/lua/ref-msys-cast.md",
+    raises: "when the object is of another class, and when there is no such class",
+    example: r#"local same = msys.cast(msg, "msys.core:_ec_message")"#,
     call: Call::Sync(cast),
     ..FUNCTION
 };

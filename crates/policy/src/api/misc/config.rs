@@ -22,6 +22,7 @@ pub static CONFIG: Function = Function {
     doc: "Runs a command on the configuration. `get` looks in the named scope only, `eval` as the server does, `set` and `unset` \
           act at once. Times are in seconds.",
     page: "4/lua/ref-msys-config.md",
+    example: r#"local limit = msys.config("eval", "max_outbound_connections")"#,
     call: Call::Async(|ctx, args| Box::pin(config(ctx, args))),
     ..FUNCTION
 };

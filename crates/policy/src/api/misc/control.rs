@@ -24,6 +24,12 @@ pub static REGISTER_CONTROL: Function = Function {
     doc: "Adds a command to the console. What the function prints is the answer, and a string that it returns is appended. \
           The command goes away with the configuration that made it; `authorization` holds for it as for any other.",
     page: "4/lua/ref-msys-register-control.md",
+    raises: "when `prefix` is no name of a command",
+    example: r#"
+        msys.registerControl("hello", function(cc)
+          print("hello " .. (cc.argv[1] or "world"))
+        end)
+    "#,
     call: Call::Sync(register_control),
     ..FUNCTION
 };
@@ -33,6 +39,7 @@ pub static BINDING_ID: Function = Function {
     params: &[param("name", Type::String, "the name of a binding")],
     returns: &[returns("integer", "its slot; -1 when there is no such binding")],
     doc: "The slot of a binding, as `core_binding_group_choose_binding` returns it. A reload may change it.",
+    example: r#"local slot = msys.core.config_get_binding_id_from_name("default")"#,
     call: Call::Sync(|ctx, args| Ok(Ret::integer(ctx.host.services.routes.slot_of(&args.text(0)?).unwrap_or(-1)))),
     ..FUNCTION
 };
@@ -42,6 +49,7 @@ pub static BINDING_NAME: Function = Function {
     params: &[param("id", Type::Integer, "a slot")],
     returns: &[returns("string|nil", "the binding's name; nil when the slot is of no binding")],
     doc: "The name of the binding in a slot.",
+    example: "local name = msys.core.config_get_binding_name_from_id(0)",
     call: Call::Sync(|ctx, args| match ctx.host.services.routes.binding_in_slot(args.number(0)? as i64) {
         Some((name, _)) => ctx.string(name.as_bytes()),
         None => Ok(Ret::NIL),
@@ -54,6 +62,7 @@ pub static GROUP_SIZE: Function = Function {
     params: &[param("group", Type::String, "the name of a binding group")],
     returns: &[returns("integer", "how many bindings it has; 0 when there is no such group")],
     doc: "The size of a binding group.",
+    example: r#"if msys.core.config_get_binding_group_size("bulk") == 0 then print("no bindings") end"#,
     call: Call::Sync(|ctx, args| {
         let size = ctx.host.services.routes.group_size(&args.text(0)?);
         Ok(Ret::integer(i64::try_from(size).unwrap_or(i64::MAX)))
@@ -70,6 +79,14 @@ pub static TLS_PARAMS_SET: Function = Function {
     ],
     doc: "Sets a TLS parameter of a connection: the same as assigning the field.",
     page: "4/lua/ref-msys-tls-params-set.md",
+    raises: "when the first argument is no set of TLS parameters",
+    example: r#"
+        msys.registerModule("tls", {
+          outbound_smtp_pre_tls = function(self, msg, params)
+            msys.tls_params.set(params, "ca", "/etc/ssl/certs/ca-certificates.crt")
+          end,
+        })
+    "#,
     call: Call::Sync(|ctx, args| {
         let Value::UserData(data) = args.arg(0).to_value(&ctx.lua)? else {
             return Err(args.bad(0, "TLS parameters expected"));

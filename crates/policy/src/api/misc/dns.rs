@@ -19,6 +19,11 @@ pub static LOOKUP: Function = Function {
     doc: "Asks the DNS through the server's cache; aliases are followed. Other sessions go on meanwhile. The strings of one TXT \
           record are joined; names have no final dot.",
     page: "4/lua/ref-msys-dnslookup.md",
+    raises: "when it does not know the type of record",
+    example: r#"
+        local hosts, problem = msys.dnsLookup("example.com", "mx")
+        if not hosts and problem == "NXDOMAIN" then vctx:set_code(550, "no such domain") end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(lookup(ctx, args))),
     ..FUNCTION
 };

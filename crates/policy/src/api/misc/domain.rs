@@ -19,6 +19,10 @@ pub static GET_DOMAIN: Function = Function {
     )],
     doc: "The record of a routing domain. Nothing is looked up and nothing is queued.",
     page: "4/lua/ref-msys-core-dns-get-domain.md",
+    example: r#"
+        local dr = msys.core.dns_get_domain("example.com")
+        if dr and dr.failures > 100 then print(dr.domain) end
+    "#,
     call: Call::Sync(get_domain),
     ..FUNCTION
 };
@@ -39,6 +43,11 @@ pub static DELAY_DOMAIN: Function = Function {
     doc: "Delays every active message of a domain, of all bindings, as if an attempt had failed with `note`. Messages that are \
           under way go on.",
     page: "4/lua/ref-msys-core-mail-queue-delay-domain.md",
+    raises: "when `dr` is no record of a domain",
+    example: r#"
+        local dr = msys.core.dns_get_domain("example.com")
+        msys.core.mail_queue_delay_domain(dr, "451 4.7.0 try again later")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(delay_domain(ctx, args))),
     ..FUNCTION
 };

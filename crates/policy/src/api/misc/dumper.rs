@@ -14,6 +14,11 @@ pub static DUMPER: Function = Function {
     doc: "A value as a Lua chunk: tables with their array part first, then their keys in order; on one line where 80 columns \
           suffice. A table that was shown already is `\"<cycle>\"`.",
     page: "4/lua/ref-msys-dumper-dumper.md",
+    raises: "when the dump would be too large",
+    example: r#"
+        require("msys.dumper")
+        print(msys.dumper.Dumper({ sender = msg:mailfrom(), lines = { 1, 2 } }))
+    "#,
     call: Call::Sync(dump),
     ..FUNCTION
 };

@@ -19,6 +19,10 @@ pub static FCDNS_CHECK: Function = Function {
     ],
     doc: "Sets `reverse_dns` (the confirmed name, else the first one, else nothing) and `fcdns_status` (`true` or `false`) in the \
           context of the connection.",
+    example: r#"
+        require("msys.pbp")
+        if not msys.pbp.fcdns_check(ac, vctx) then vctx:set(msys.core.VCTX_CONN, "suspect", "1") end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(check(ctx, args))),
     ..FUNCTION
 };

@@ -21,6 +21,7 @@ pub static EXPAND: Function = Function {
           `part` (with `,N` lines or `,Nb` octets, or the number of a part), and `spfv1:` with the letters of SPF, which also \
           stand alone. One that is not known stays as it is.",
     page: "4/lua/ref-msys-expand-macro.md",
+    example: r#"msg:header("X-Client", msys.expandMacro("%{i} as %{vctx_conn:ehlo_domain}"))"#,
     call: Call::Async(|ctx, args| Box::pin(expand(ctx, args))),
     ..FUNCTION
 };

@@ -19,6 +19,10 @@ pub static CHECK_WHITELIST: Function = Function {
     ],
     returns: &[returns("boolean", "whether the session or message is on one of the lists")],
     doc: "Looks for the keys `dp_whitelist_<name>` in both contexts.",
+    example: r#"
+        require("msys.pbp")
+        if msys.pbp.check_whitelist(vctx, "friends") then return msys.core.VALIDATE_CONT end
+    "#,
     call: Call::Sync(check_whitelist),
     ..FUNCTION
 };
@@ -37,6 +41,10 @@ pub static SET_WHITELIST: Function = Function {
         optional("value", Type::Any, "true puts it on the list, false or nil takes it off"),
     ],
     doc: "Sets or deletes the key `dp_whitelist_<name>`.",
+    example: r#"
+        require("msys.pbp")
+        msys.pbp.set_whitelist(vctx, msys.core.VCTX_CONN, "friends", true)
+    "#,
     call: Call::Sync(set_whitelist),
     ..FUNCTION
 };
@@ -47,6 +55,11 @@ pub static SIZE_IN_BYTES: Function = Function {
     params: &[param("value", Type::String, "a number, or text such as `10M`, `512k`, `1 GB`")],
     returns: &[returns("number", "octets")],
     doc: "Reads a size; the units are powers of 1024.",
+    raises: "when `value` is no size",
+    example: r#"
+        require("msys.pbp")
+        if msg:get_message_size() > msys.pbp.size_in_bytes("10M") then vctx:set_code(552, "too large") end
+    "#,
     call: Call::Sync(size_in_bytes),
     ..FUNCTION
 };

@@ -21,6 +21,7 @@ pub static GET: Function = Function {
     returns: &[returns("string|number|boolean|nil", "nil where nothing is set")],
     doc: "The shared value of a key.",
     page: "3/3-reference/lua-ref-msys-share-get.md",
+    example: r#"local seen = msys.shareGet("seen") or 0"#,
     call: Call::Sync(|ctx, args| {
         note(&ctx.host);
         let key = args.bytes(0)?;
@@ -43,6 +44,12 @@ pub static SET: Function = Function {
     doc: "Shares a value with every policy of the process; it survives a reload, not a restart. One call is atomic; what reads, \
           changes and writes takes `msys.lock`.",
     page: "3/3-reference/lua-ref-msys-share-set.md",
+    raises: "when `value` is no string, number, boolean or nil, when it is too large, and when there are too many",
+    example: r#"
+        msys.lock("seen")
+        msys.shareSet("seen", (msys.shareGet("seen") or 0) + 1)
+        msys.unlock("seen")
+    "#,
     call: Call::Sync(set),
     ..FUNCTION
 };
@@ -54,6 +61,7 @@ pub static UNSET: Function = Function {
     params: &[param("keystring", Type::String, "the key")],
     doc: "Forgets a shared value; a key that is not set is no error.",
     page: "3/3-reference/lua-ref-msys-share-unset.md",
+    example: r#"msys.shareUnset("seen")"#,
     call: Call::Sync(|ctx, args| {
         note(&ctx.host);
         VALUES.lock().remove(&*args.bytes(0)?);

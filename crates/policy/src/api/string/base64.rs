@@ -16,6 +16,11 @@ pub static DECODE: Function = Function {
     returns: &[returns("string", "the octets, untouched where no charset is given")],
     doc: "Decodes base64. Anything that is no base64 raises, as does text that is not valid in the charset.",
     page: "4/lua/ref-msys-base-64-decode.md",
+    raises: "when the text is no base64, does not fit the charset, or there is no such charset",
+    example: r#"
+        require("msys.base64")
+        local text = msys.base64.decode("SGVsbG8=")
+    "#,
     call: Call::Sync(decode),
     ..FUNCTION
 };
@@ -32,6 +37,11 @@ pub static ENCODE: Function = Function {
     returns: &[returns("string", "the code")],
     doc: "Encodes in base64. Characters that the charset lacks raise.",
     page: "4/lua/ref-msys-base-64-encode.md",
+    raises: "when the charset lacks a character, or there is no such charset",
+    example: r#"
+        require("msys.base64")
+        local code = msys.base64.encode("Hello")
+    "#,
     call: Call::Sync(encode),
     ..FUNCTION
 };

@@ -19,6 +19,11 @@ pub static DECODE: Function = Function {
     returns: &[returns("string", "the octets, untouched where no charset is given")],
     doc: "Decodes quoted-printable. An `=` that begins no code and ends no line raises.",
     page: "4/lua/ref-msys-qp-decode.md",
+    raises: "when the text is no quoted-printable, does not fit the charset, or there is no such charset",
+    example: r#"
+        require("msys.qp")
+        local text = msys.qp.decode("caf=C3=A9")
+    "#,
     call: Call::Sync(decode),
     ..FUNCTION
 };
@@ -39,6 +44,11 @@ pub static ENCODE: Function = Function {
     returns: &[returns("string", "the code, in lines of at most 76 characters")],
     doc: "Encodes in quoted-printable. Line ends become CRLF.",
     page: "4/lua/ref-msys-qp-encode.md",
+    raises: "when the charset lacks a character, or there is no such charset",
+    example: r#"
+        require("msys.qp")
+        local code = msys.qp.encode("café")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(encode(ctx, args))),
     ..FUNCTION
 };
