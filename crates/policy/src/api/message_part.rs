@@ -25,7 +25,6 @@ mod text;
 
 pub(crate) use fields::encoding_of;
 pub(crate) use header::is_boundary;
-pub(crate) use matching::{MATCH_RETURNS, REPLACE_RETURNS};
 pub(crate) use text::{apply_to_message, replace_texts, search_texts, set_text, take_apart, text_of, texts_below};
 
 pub static TABLE: Table = Table {

@@ -6,6 +6,7 @@ use mlua::{Lua, Value};
 pub(crate) mod accept;
 pub(crate) mod idn;
 pub(crate) mod json;
+pub(crate) mod matching;
 pub(crate) mod message;
 pub(crate) mod message_part;
 pub(crate) mod misc;

@@ -6,29 +6,15 @@
 //! A body in a file is read for the match alone. Big subjects are searched outside the state.
 
 use super::{READERS, RECEPTION, WRITE, writable};
-use crate::api::pcre::{self, Spans};
+use crate::api::matching::{self, MATCH_RETURNS, PATTERN, REPLACE_RETURNS, REPLACEMENT, Range};
+use crate::api::pcre;
 use crate::objects::Message;
-use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Param, Phases, Ret, Type, param, returns};
+use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Phases, Ret};
 use bytes::Bytes;
 use mlua::Value;
 use parking_lot::Mutex;
 use ph_message::{Body, Content};
 use std::collections::VecDeque;
-
-const PATTERN: Param = param("pattern", Type::String, "a Perl pattern, as `msys.pcre.match` takes it");
-const REPLACEMENT: Param =
-    param("replacement", Type::String, "with `$1`, `${name}` and `$0`, as `msys.pcre.replace` takes it");
-
-const MATCH_RETURNS: &[crate::registry::Return] = &[
-    returns("table|boolean|nil", "the match as `msys.pcre.match` gives it; false when there is none; nil on an error"),
-    returns("string|nil", "what is wrong"),
-    returns("integer|nil", "its place in the pattern, or its number"),
-];
-const REPLACE_RETURNS: &[crate::registry::Return] = &[
-    returns("boolean|nil", "whether something changed; nil on an error"),
-    returns("string|nil", "what is wrong"),
-    returns("integer|nil", "its place in the pattern, or its number"),
-];
 
 pub static BODY_MATCH: Function = Function {
     name: "msg:body_match",
@@ -38,6 +24,10 @@ pub static BODY_MATCH: Function = Function {
     returns: MATCH_RETURNS,
     doc: "The first match in the body, which is not decoded and ends in the mark `.` CRLF.",
     page: "4/lua/ref-msg-body-match.md",
+    example: r#"
+        local match = msg:body_match([[https?://([\w.-]+)]])
+        if match then msg:context_set(msys.core.VCTX_MESS, "link", match[1]) end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(find(ctx, args, Range::Body))),
     ..FUNCTION
 };
@@ -50,6 +40,7 @@ pub static RAW_MATCH: Function = Function {
     returns: MATCH_RETURNS,
     doc: "The first match in headers and body; every match, up to 10,000 of them, is in its field `all`.",
     page: "4/lua/ref-msg-raw-match.md",
+    example: r#"if msg:raw_match([[(?m)^X-Loop: yes]]) then msg:discard("loop") end"#,
     call: Call::Async(|ctx, args| Box::pin(find(ctx, args, Range::Whole))),
     ..FUNCTION
 };
@@ -62,6 +53,8 @@ pub static BODY_REPLACE: Function = Function {
     returns: REPLACE_RETURNS,
     doc: "Replaces every match in the body. Content-Type and transfer encoding are the caller's to keep right.",
     page: "4/lua/ref-msg-body-replace.md",
+    raises: "where the content is read-only, as it is from `set_binding` on",
+    example: r#"msg:body_replace([[\d{12}(\d{4})]], "************$1")"#,
     call: Call::Async(|ctx, args| Box::pin(replace(ctx, args, Range::Body))),
     ..FUNCTION
 };
@@ -74,6 +67,8 @@ pub static RAW_REPLACE: Function = Function {
     returns: REPLACE_RETURNS,
     doc: "Replaces every match in headers and body; what comes out is taken apart anew.",
     page: "4/lua/ref-msg-raw-replace.md",
+    raises: "where the content is read-only, as it is from `set_binding` on",
+    example: r#"msg:raw_replace("internal\\.example", "example.com")"#,
     call: Call::Async(|ctx, args| Box::pin(replace(ctx, args, Range::Whole))),
     ..FUNCTION
 };
@@ -81,16 +76,8 @@ pub static RAW_REPLACE: Function = Function {
 /// Where these are called on the engine's message elsewhere they say why not, as all writers do.
 const WRITERS: Phases = Phases::new("data, data_spool, data_spool_each_rcpt", WRITE).works_anywhere();
 
-/// How many matches `raw_match` lists.
-const MATCHES_MAX: usize = 10_000;
 /// The end-of-data mark, less the line end before it.
 const MARK: &[u8] = b".\r\n";
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Range {
-    Body,
-    Whole,
-}
 
 /// The pieces that were made last.
 #[derive(Default)]
@@ -156,27 +143,7 @@ async fn find(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, ApiErr
         Ok(None) => return Ok(Ret::FALSE),
         Err(error) => return ctx.failure(&error.to_string()),
     };
-    let work = {
-        let (regex, subject) = (regex.clone(), subject.clone());
-        move || match range {
-            Range::Body => pcre::search(&regex, &subject, 0).map(Vec::from_iter),
-            Range::Whole => pcre::search_all(&regex, &subject, MATCHES_MAX),
-        }
-    };
-    let matches: Vec<Spans> = match pcre::run(subject.len(), work).await {
-        Ok(matches) => matches,
-        Err(problem) => return pcre::failed(&ctx, &problem),
-    };
-    let Some(first) = matches.first() else { return Ok(Ret::FALSE) };
-    let table = pcre::match_table(&ctx, &regex, &subject, first)?;
-    if range == Range::Whole {
-        let all = ctx.lua.create_table_with_capacity(matches.len(), 0)?;
-        for (at, spans) in matches.iter().enumerate() {
-            all.raw_set(at + 1, pcre::match_table(&ctx, &regex, &subject, spans)?)?;
-        }
-        table.raw_set("all", all)?;
-    }
-    Ok(Ret::One(Value::Table(table)))
+    matching::find(&ctx, &regex, &subject, range).await
 }
 
 async fn replace(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, ApiError> {
@@ -192,14 +159,7 @@ async fn replace(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, Api
         Ok(None) => return Ok(Ret::FALSE),
         Err(error) => return ctx.failure(&error.to_string()),
     };
-    let work = {
-        let subject = subject.clone();
-        move || {
-            let changed = pcre::substitute(&regex, &subject, &template, usize::MAX)?.map(without_mark);
-            Ok(changed.filter(|content| content[..] != subject[..subject.len() - MARK.len()]).map(Bytes::from))
-        }
-    };
-    let content = match pcre::run(subject.len(), work).await {
+    let content = match matching::replace(regex, &subject, template, MARK).await {
         Ok(Some(content)) => content,
         Ok(None) => return Ok(Ret::FALSE),
         Err(problem) => return pcre::failed(&ctx, &problem),
@@ -213,14 +173,4 @@ async fn replace(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, Api
         (_, present) => *present = Some(Content::parse(content)),
     }
     Ok(Ret::One(Value::Boolean(true)))
-}
-
-/// Takes the mark off where it is still last; otherwise the content gets the line end that it needs.
-fn without_mark(mut content: Vec<u8>) -> Vec<u8> {
-    if content == MARK || content.ends_with(b"\r\n.\r\n") {
-        content.truncate(content.len() - MARK.len());
-    } else if !content.is_empty() && !content.ends_with(b"\r\n") {
-        content.extend_from_slice(b"\r\n");
-    }
-    content
 }

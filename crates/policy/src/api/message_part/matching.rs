@@ -3,29 +3,12 @@
 //! A match sees octets; nothing is decoded, and nothing of a part is copied for it. Big subjects are searched outside the state.
 
 use super::{RECEPTION, message_of, open};
-use crate::api::pcre::{self, Spans};
-use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Param, Ret, Return, Type, param, returns};
+use crate::api::matching::{self, MATCH_RETURNS, PATTERN, REPLACE_RETURNS, REPLACEMENT, Range};
+use crate::api::pcre;
+use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret};
 use bytes::Bytes;
 use mlua::Value;
 use ph_message::{Body, Content};
-
-pub(super) const PATTERN: Param = param("pattern", Type::String, "a Perl pattern, as `msys.pcre.match` takes it");
-pub(super) const REPLACEMENT: Param =
-    param("replacement", Type::String, "with `$1`, `${name}` and `$0`, as `msys.pcre.replace` takes it");
-
-pub(crate) const MATCH_RETURNS: &[Return] = &[
-    returns("table|boolean|nil", "the match as `msys.pcre.match` gives it; false when there is none; nil on an error"),
-    returns("string|nil", "what is wrong"),
-    returns("integer|nil", "its place in the pattern, or its number"),
-];
-pub(crate) const REPLACE_RETURNS: &[Return] = &[
-    returns("boolean|nil", "whether something changed; nil on an error"),
-    returns("string|nil", "what is wrong"),
-    returns("integer|nil", "its place in the pattern, or its number"),
-];
-
-/// How many matches `raw_match` lists.
-const MATCHES_MAX: usize = 10_000;
 
 pub static BODY_MATCH: Function = Function {
     name: "msgpart:body_match",
@@ -35,6 +18,11 @@ pub static BODY_MATCH: Function = Function {
     returns: MATCH_RETURNS,
     doc: "The first match in the part's body, which is not decoded; in a container's with all that is inside of it.",
     page: "4/lua/ref-msgpart-body-match.md",
+    raises: "for a stale part",
+    example: r#"
+        local part = msg:mime(false)
+        if part:body_match("^MZ") then msg:discard("a program") end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(find(ctx, args, Range::Body))),
     ..FUNCTION
 };
@@ -43,6 +31,11 @@ pub static RAW_MATCH: Function = Function {
     name: "msgpart:raw_match",
     doc: "The first match in the part's header and body; every match, up to 10,000 of them, is in its field `all`.",
     page: "4/lua/ref-msgpart-raw-match.md",
+    raises: "for a stale part",
+    example: r#"
+        local part = msg:mime(false)
+        local match = part:raw_match("(?i)x-a: (\\d)")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(find(ctx, args, Range::Whole))),
     ..BODY_MATCH
 };
@@ -56,6 +49,11 @@ pub static BODY_REPLACE: Function = Function {
     doc: "Replaces every match in the part's body. Content-Type and transfer encoding are the caller's to keep right. What is \
           inside of a container is taken apart anew.",
     page: "4/lua/ref-msgpart-body-replace.md",
+    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    example: r#"
+        local part = msg:mime(false)
+        part:body_replace("a", "b")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(replace(ctx, args, Range::Body))),
     ..FUNCTION
 };
@@ -65,15 +63,14 @@ pub static RAW_REPLACE: Function = Function {
     since: "3.0",
     doc: "Replaces every match in the part's header and body; what comes out is taken apart anew.",
     page: "4/lua/ref-msgpart-raw-replace.md",
+    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    example: r#"
+        local part = msg:mime(false)
+        part:raw_replace("X-A: 1", "X-A: one")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(replace(ctx, args, Range::Whole))),
     ..BODY_REPLACE
 };
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Range {
-    Body,
-    Whole,
-}
 
 /// The octets to search.
 fn subject(ctx: &Ctx<'_>, args: &Args, range: Range, to_write: bool) -> Result<Bytes, ApiError> {
@@ -94,27 +91,7 @@ async fn find(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, ApiErr
         Err(problem) => return pcre::failed(&ctx, &problem),
     };
     let subject = subject(&ctx, &args, range, false)?;
-    let work = {
-        let (regex, subject) = (regex.clone(), subject.clone());
-        move || match range {
-            Range::Body => pcre::search(&regex, &subject, 0).map(Vec::from_iter),
-            Range::Whole => pcre::search_all(&regex, &subject, MATCHES_MAX),
-        }
-    };
-    let matches: Vec<Spans> = match pcre::run(subject.len(), work).await {
-        Ok(matches) => matches,
-        Err(problem) => return pcre::failed(&ctx, &problem),
-    };
-    let Some(first) = matches.first() else { return Ok(Ret::FALSE) };
-    let table = pcre::match_table(&ctx, &regex, &subject, first)?;
-    if range == Range::Whole {
-        let all = ctx.lua.create_table_with_capacity(matches.len(), 0)?;
-        for (at, spans) in matches.iter().enumerate() {
-            all.raw_set(at + 1, pcre::match_table(&ctx, &regex, &subject, spans)?)?;
-        }
-        table.raw_set("all", all)?;
-    }
-    Ok(Ret::One(Value::Table(table)))
+    matching::find(&ctx, &regex, &subject, range).await
 }
 
 async fn replace(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, ApiError> {
@@ -124,14 +101,7 @@ async fn replace(ctx: Ctx<'static>, args: Args, range: Range) -> Result<Ret, Api
     };
     let template = args.bytes(1)?.into_owned();
     let subject = subject(&ctx, &args, range, true)?;
-    let work = {
-        let subject = subject.clone();
-        move || {
-            let changed = pcre::substitute(&regex, &subject, &template, usize::MAX)?;
-            Ok(changed.filter(|changed| changed[..] != subject[..]).map(Bytes::from))
-        }
-    };
-    let changed = match pcre::run(subject.len(), work).await {
+    let changed = match matching::replace(regex, &subject, template, b"").await {
         Ok(Some(changed)) => changed,
         Ok(None) => return Ok(Ret::FALSE),
         Err(problem) => return pcre::failed(&ctx, &problem),

@@ -3,8 +3,9 @@
 //! What a policy does not change keeps its octets. Octets that are no text in their charset survive a replacement around them:
 //! such a part is searched octet by octet.
 
-use super::matching::{MATCH_RETURNS, PATTERN, REPLACE_RETURNS, REPLACEMENT, end_top};
+use super::matching::end_top;
 use super::{Opened, RECEPTION, message_of, open, refused};
+use crate::api::matching::{MATCH_RETURNS, PATTERN, REPLACE_RETURNS, REPLACEMENT};
 use crate::api::message::content::check_size;
 use crate::api::pcre::{self, Problem};
 use crate::objects::Message;
@@ -28,6 +29,11 @@ pub static TEXT: Function = Function {
     ],
     doc: "The text of this part in UTF-8.",
     page: "4/lua/ref-msgpart-text.md",
+    raises: "for a stale part",
+    example: r"
+        local part = msg:mime(false)
+        local text = part:text()
+    ",
     call: Call::Async(|ctx, args| Box::pin(text(ctx, args))),
     ..FUNCTION
 };
@@ -43,6 +49,11 @@ pub static TEXT_SET: Function = Function {
     doc: "Replaces this part by a text: its body, its Content-Type and its transfer encoding. A container becomes a leaf. A file \
           name is kept.",
     page: "4/lua/ref-msgpart-text-2.md",
+    raises: "when `type` is no media type of a text, and when the parts are read-only or this one is stale: the message was replaced as a whole",
+    example: r#"
+        local part = msg:mime(false)
+        part:text("<p>Grüße</p>", "text/html", "utf-8")
+    "#,
     call: Call::Form,
     ..TEXT
 };
@@ -56,6 +67,11 @@ pub static TEXT_MATCH: Function = Function {
     doc: "The first match in the decoded text of this part, or of the text parts in this container, one after the other; the \
           field `part` of the match says in which of them, from 1.",
     page: "4/lua/ref-msgpart-text-match.md",
+    raises: "for a stale part",
+    example: r#"
+        local part = msg:mime(false)
+        local match = part:text_match("order (\\d+)")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(find(ctx, args))),
     ..FUNCTION
 };
@@ -69,6 +85,11 @@ pub static TEXT_REPLACE: Function = Function {
     doc: "Replaces every match in the decoded text of this part, or of the text parts in this container. What changed is written \
           back in its own charset and transfer encoding.",
     page: "4/lua/ref-msgpart-text-replace.md",
+    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    example: r#"
+        local part = msg:mime(false)
+        part:text_replace("a", "b")
+    "#,
     call: Call::Async(|ctx, args| Box::pin(replace(ctx, args))),
     ..FUNCTION
 };

@@ -3,21 +3,18 @@
 //! A message of one part has the end-of-data mark at its end for these functions, as the reference's content has: policies append
 //! a text by replacing `\r\n.\r\n`.
 
+use crate::api::matching::{MATCH_RETURNS, PATTERN, REPLACE_RETURNS, REPLACEMENT};
 use crate::api::message::content::{check_size, take_off_terminator};
 use crate::api::message::{RECEPTION, writable};
 use crate::api::message_part::{apply_to_message, ready, replace_texts, search_texts, set_text, text_of, texts_below};
 use crate::api::pcre;
 use crate::objects::Message;
-use crate::registry::{
-    ApiError, Args, Call, Ctx, FUNCTION, Function, Param, Ret, Return, Type, optional, param, returns,
-};
+use crate::registry::{ApiError, Args, Call, Ctx, FUNCTION, Function, Ret, Type, optional, param, returns};
 use bytes::Bytes;
 use mlua::Value;
 use ph_message::mime::PartId;
 use ph_message::{Body, Content, MimeTree};
 use std::sync::Arc;
-
-const PATTERN: Param = param("pattern", Type::String, "a Perl pattern, as `msys.pcre.match` takes it");
 
 pub static TEXT: Function = Function {
     name: "msg:text",
@@ -30,6 +27,11 @@ pub static TEXT: Function = Function {
     ],
     doc: "The text of the message's text parts in UTF-8, in the order of the message, attachments included.",
     page: "4/lua/ref-msg-text.md",
+    raises: "in its other form: see there",
+    example: r#"
+        local text = msg:text()
+        if type(text) == "table" then text = table.concat(text, "\n") end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(text(ctx, args))),
     ..FUNCTION
 };
@@ -47,6 +49,8 @@ pub static TEXT_SET: Function = Function {
     returns: &[returns("boolean|nil", "nil where nobody here knows the charset"), returns("string|nil", "why not")],
     doc: "Replaces the body by one text part: Content-Type, transfer encoding and MIME-Version say so, other headers stay.",
     page: "4/lua/ref-msg-text-1.md",
+    raises: "when `type` is no media type of a text, and where the content is read-only, as it is from `set_binding` on",
+    example: r#"msg:text("<p>Grüße</p>", "text/html", "utf-8")"#,
     call: Call::Form,
     ..TEXT
 };
@@ -60,6 +64,10 @@ pub static TEXT_MATCH: Function = Function {
     doc: "The first match in the decoded text of the text parts, one after the other; the field `part` of the match says in \
           which of them, from 1. The text of a message of one part ends in the mark `.` CRLF.",
     page: "4/lua/ref-msg-text-match.md",
+    example: r#"
+        local match = msg:text_match("(?i)order (\\d+)")
+        if match then msg:header("X-Order", match[1]) end
+    "#,
     call: Call::Async(|ctx, args| Box::pin(find(ctx, args))),
     ..FUNCTION
 };
@@ -68,20 +76,16 @@ pub static TEXT_REPLACE: Function = Function {
     name: "msg:text_replace",
     since: "3.0",
     phases: RECEPTION,
-    params: &[
-        PATTERN,
-        param("replacement", Type::String, "with `$1`, `${name}` and `$0`, as `msys.pcre.replace` takes it"),
-    ],
+    params: &[PATTERN, REPLACEMENT],
     returns: REPLACE_RETURNS,
     doc: "Replaces every match in the decoded text of the text parts. What changed is written back in its own charset and \
           transfer encoding; what did not keeps its octets.",
     page: "4/lua/ref-msg-text-replace.md",
+    raises: "where the content is read-only, as it is from `set_binding` on",
+    example: r#"local changed, problem = msg:text_replace("(?i)colour", "color")"#,
     call: Call::Async(|ctx, args| Box::pin(replace(ctx, args))),
     ..FUNCTION
 };
-
-const MATCH_RETURNS: &[Return] = crate::api::message_part::MATCH_RETURNS;
-const REPLACE_RETURNS: &[Return] = crate::api::message_part::REPLACE_RETURNS;
 
 /// The end-of-data mark, less the line end before it.
 const MARK: &str = ".\r\n";
