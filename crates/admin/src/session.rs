@@ -59,6 +59,7 @@ impl Session {
             close: false,
             form: Form::Text,
             instance: None,
+            trace: None,
         };
         Session { context, exchange: Exchange::default(), authenticated, failures: 0 }
     }

@@ -455,6 +455,11 @@ pub trait Server: Send + Sync {
         false
     }
 
+    /// Begins a live trace of what the policy does.
+    fn trace_policy(&self, _filter: TraceFilter) -> Result<Box<dyn PolicyTrace>, String> {
+        Err("This server runs no policy.".to_owned())
+    }
+
     /// Asked before every command: `Some` is the answer, and the command is not run (`core_control_pre_command`).
     fn before_command<'a>(&'a self, _words: &'a [String]) -> Later<'a, Option<String>> {
         Box::pin(async { None })
@@ -479,4 +484,50 @@ pub trait Server: Send + Sync {
     ) -> Later<'a, Result<String, String>> {
         Box::pin(async move { Err(format!("'{name}' is gone.")) })
     }
+}
+
+/// What a trace of the policy shows; everything that is set must fit. Names and addresses are patterns with `*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TraceFilter {
+    pub hook: Option<String>,
+    pub module: Option<String>,
+    pub from: Option<String>,
+    pub to: Option<String>,
+    pub ip: Option<ipnet::IpNet>,
+}
+
+/// A trace under way; it ends when it is dropped.
+pub trait PolicyTrace: Send {
+    /// What happened since the last time; waits up to `wait` for the first event.
+    fn next(&mut self, wait: Duration) -> Later<'_, Vec<TraceEvent>>;
+}
+
+/// One event of a trace.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TraceEvent {
+    pub at: Time,
+    /// `None`: internal mail.
+    pub conn_id: Option<Id>,
+    pub peer: Option<IpAddr>,
+    pub hook: &'static str,
+    pub module: String,
+    /// File and line: of the hook's function, or of the call.
+    pub place: String,
+    pub what: TraceWhat,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TraceWhat {
+    Begin,
+    Call {
+        call: String,
+        result: String,
+        took: Duration,
+    },
+    End {
+        verdict: String,
+        took: Duration,
+    },
+    /// The reader was too slow for so many events.
+    Lost(u64),
 }

@@ -10,6 +10,7 @@ use crate::objects::{Message, Session};
 use crate::registry::{Phase, number_of, type_name};
 use crate::settings::{OnError, Settings};
 use crate::task::Task;
+use crate::trace::{self, HookTrace, Traced};
 use mlua::function::AsyncCallFuture;
 use mlua::{FromLuaMulti, Lua, Table, Value};
 use parking_lot::Mutex;
@@ -120,6 +121,8 @@ pub(crate) struct Frame {
     pub output: Option<Mutex<String>>,
     /// The task's number, once it holds a lock; then its end is told to the host, so that others can have the lock.
     pub task: Task,
+    /// The module's hook under way, while somebody traces it.
+    pub trace: Mutex<Option<Arc<Traced>>>,
 }
 
 impl Frame {
@@ -136,6 +139,7 @@ impl Frame {
             message_generation: 0,
             output: None,
             task: Task::default(),
+            trace: Mutex::default(),
         }
     }
 
@@ -150,6 +154,7 @@ impl Frame {
             session: caller.session.clone(),
             message: caller.message.clone(),
             message_generation: caller.message_generation,
+            trace: Mutex::new(caller.trace.lock().clone()),
             ..Frame::new(caller.phase, caller.hook, caller.cpu_limit)
         })
     }
@@ -260,7 +265,12 @@ impl Policy {
         let outs = Outs::of(&parts);
         let mut result = HookResult::default();
         for entry in dispatch.list(parts.hook).iter() {
-            match self.call_entry(entry, &parts, &frame, &outs).await {
+            let tracing = trace::is_on().then(|| HookTrace::begin(&self.host, &frame, entry, &parts)).flatten();
+            let outcome = self.call_entry(entry, &parts, &frame, &outs).await;
+            if let Some(tracing) = tracing {
+                tracing.end(&parts, &outcome);
+            }
+            match outcome {
                 Ok(value) => {
                     result.value = value;
                     if value != parts.hook.returns().goes_on() {

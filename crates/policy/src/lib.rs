@@ -25,6 +25,7 @@ mod state;
 mod task;
 mod testing;
 mod tls;
+pub mod trace;
 mod userdata;
 mod watchdog;
 

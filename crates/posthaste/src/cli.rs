@@ -72,6 +72,14 @@ pub enum Command {
                             posthaste console --socket user@mx1:2025 version"
     )]
     Console(ConsoleArgs),
+    /// Show live what a running server's policy does: hooks, calls, times, verdicts
+    #[command(
+        after_help = "Names and addresses may have * in them; @DOMAIN is every address of the domain, <> the null sender. What comes \
+                      faster than it is read is left out, and counted.\n\nExamples:\n  posthaste trace\n  \
+                      posthaste trace --from ann@a.example --hook 'validate_*'\n  \
+                      posthaste trace --ip 192.0.2.0/24 --to @b.example --json | jq .Verdict"
+    )]
+    Trace(TraceArgs),
     /// Run a receiving server that takes, delays, defers or refuses mail: for tests and benchmarks
     #[command(
         after_help = "Example:\n  posthaste sink --listen 127.0.0.1:2526 --defer 'slow-*@*' --refuse '*@closed.example'"
@@ -213,6 +221,36 @@ pub struct ConsoleArgs {
     /// One command as separate words
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     pub words: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct TraceArgs {
+    /// A unix socket's path, host:port, or user@host:port
+    #[arg(long, value_name = "ADDR", env = "POSTHASTE_CONSOLE", default_value = "/tmp/2025")]
+    pub socket: String,
+    /// Only this hook
+    #[arg(long, value_name = "NAME")]
+    pub hook: Option<String>,
+    /// Only this module, as `msys.registerModule` named it
+    #[arg(long, value_name = "NAME")]
+    pub module: Option<String>,
+    /// Only mail of this sender
+    #[arg(long, value_name = "ADDRESS")]
+    pub from: Option<String>,
+    /// Only mail to this recipient
+    #[arg(long, value_name = "ADDRESS")]
+    pub to: Option<String>,
+    /// Only clients of this address or network
+    #[arg(long, value_name = "ADDRESS|CIDR", value_parser = network)]
+    pub ip: Option<ipnet::IpNet>,
+    /// As JSON, one event a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn network(text: &str) -> Result<ipnet::IpNet, String> {
+    let address = || text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+    text.parse().or_else(|_| address()).map_err(|_| "no address and no network".to_owned())
 }
 
 #[derive(Args)]

@@ -43,7 +43,7 @@ pub fn run(args: &ConsoleArgs) -> Result<ExitCode> {
     })
 }
 
-async fn connect(address: &Address) -> Result<ConsoleClient> {
+pub async fn connect(address: &Address) -> Result<ConsoleClient> {
     let mut client = ConsoleClient::connect(address).await.with_context(|| {
         format!("no server answers on {address} (is it running, and is this its Control_Listener?)")
     })?;
@@ -87,15 +87,27 @@ fn read_password(user: &str) -> Result<String> {
 /// Output only: no banner, no prompt. Fails when a command is unknown.
 async fn batch(client: &mut ConsoleClient, commands: &[String]) -> Result<ExitCode> {
     let mut code = ExitCode::SUCCESS;
-    for command in commands {
+    for (at, command) in commands.iter().enumerate() {
         let reply = client.request(command).await?;
         print!("{reply}");
         if reply.starts_with("Unknown command") {
             code = ExitCode::FAILURE;
         }
+        if at + 1 == commands.len() && reply.contains("Tracing the policy.") {
+            follow(client, command).await?;
+        }
     }
     std::io::stdout().flush()?;
     Ok(code)
+}
+
+/// Prints the trace that `command` began, in its form, until one of the two ends is gone.
+async fn follow(client: &mut ConsoleClient, command: &str) -> Result<()> {
+    let form = command.trim_start().split_once("trace").map_or("", |(form, _)| form);
+    loop {
+        std::io::stdout().flush()?;
+        print!("{}", client.request(&format!("{form}trace next")).await?);
+    }
 }
 
 /// Completes the words of the commands that the server has.

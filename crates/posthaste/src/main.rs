@@ -13,6 +13,7 @@ mod run_policy;
 mod server;
 mod sigpipe;
 mod spool;
+mod trace;
 
 use clap::{CommandFactory, Parser};
 use cli::{Cli, Command};
@@ -59,6 +60,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Test(args) => return policy_test::run(&args),
         Command::Repl(args) => return repl::run(&args),
         Command::Console(args) => return console::run(&args),
+        Command::Trace(args) => return trace::run(&args),
         Command::Sink(args) => ph_load::run_sink(args)?,
         Command::Bench(args) => {
             return Ok(if ph_load::run_generator(args)? { ExitCode::SUCCESS } else { ExitCode::FAILURE });

@@ -17,13 +17,14 @@ mod resources;
 mod sessions;
 mod summary;
 mod tls;
+mod trace;
 
 pub(crate) use queue::{MailqQuery, mailq_json};
 pub(crate) use summary::Summary;
 
 use crate::access::{Access, Client};
 use crate::doc::{Doc, Form, render_error};
-use crate::view::{Later, Services};
+use crate::view::{Later, PolicyTrace, Services};
 use ph_config::EditSession;
 use std::sync::Arc;
 
@@ -46,6 +47,8 @@ pub struct Context {
     pub form: Form,
     /// `NAME` of `module:NAME command`.
     pub instance: Option<String>,
+    /// The trace of the policy that this session reads.
+    pub trace: Option<Box<dyn PolicyTrace>>,
 }
 
 /// The words behind a command's name, quotes resolved.
@@ -146,6 +149,7 @@ pub fn commands() -> impl Iterator<Item = &'static Command> {
         cache::COMMANDS,
         counter::COMMANDS,
         tls::COMMANDS,
+        trace::COMMANDS,
         config::COMMANDS,
         access::COMMANDS,
     ]

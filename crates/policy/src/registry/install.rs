@@ -3,6 +3,7 @@
 use super::arguments::{Object, Receiver};
 use super::{ApiError, Arg, Args, Call, Ctx, Function, Phase, Ret, SyncCall, Table};
 use crate::host::{Host, PhaseCheck};
+use crate::trace::{self, CallTrace};
 use crate::userdata::{self, Class};
 use mlua::{FromLua, Lua, Value, Variadic};
 use std::borrow::Cow;
@@ -81,6 +82,8 @@ fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function, forms: &[&str]
             let host = host.clone();
             lua.create_async_function(move |lua, values: Variadic<Arg>| {
                 let args = Args::many(function, values.into());
+                // mlua's waiting loop, written in Lua, stands between.
+                let tracing = trace::is_on().then(|| CallTrace::begin(&host, &lua, function, &args, 2)).flatten();
                 let ready = check(&host, &lua, function, &args);
                 let ctx = Ctx { lua: Cow::Owned(lua), host: Cow::Owned(host.clone()), function };
                 async move {
@@ -89,6 +92,9 @@ fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function, forms: &[&str]
                         Ok(()) => call(ctx, args).await,
                         Err(error) => Err(error),
                     };
+                    if let Some(tracing) = tracing {
+                        tracing.end(&outcome);
+                    }
                     // Level 1 is mlua's waiting loop, written in Lua; the policy's line is at level 2.
                     finish(&lua, outcome, 2)?.into_multi(&lua)
                 }
@@ -181,12 +187,40 @@ pub(crate) fn invoke_sync(
     call: SyncCall,
     args: Args,
 ) -> mlua::Result<Ret> {
-    let ready = check(host, lua, function, &args);
-    let outcome = ready.and_then(|()| {
-        let ctx = Ctx { lua: Cow::Borrowed(lua), host: Cow::Borrowed(host), function };
-        host.unlimited(lua, || call(&ctx, &args))
-    });
+    let outcome = if trace::is_on() {
+        traced(lua, host, function, call, &args)
+    } else {
+        attempt(lua, host, function, call, &args)
+    };
     finish(lua, outcome, 1)
+}
+
+fn attempt(
+    lua: &Lua,
+    host: &Arc<Host>,
+    function: &'static Function,
+    call: SyncCall,
+    args: &Args,
+) -> Result<Ret, ApiError> {
+    check(host, lua, function, args)?;
+    let ctx = Ctx { lua: Cow::Borrowed(lua), host: Cow::Borrowed(host), function };
+    host.unlimited(lua, || call(&ctx, args))
+}
+
+#[cold]
+fn traced(
+    lua: &Lua,
+    host: &Arc<Host>,
+    function: &'static Function,
+    call: SyncCall,
+    args: &Args,
+) -> Result<Ret, ApiError> {
+    let tracing = CallTrace::begin(host, lua, function, args, 1);
+    let outcome = attempt(lua, host, function, call, args);
+    if let Some(tracing) = tracing {
+        tracing.end(&outcome);
+    }
+    outcome
 }
 
 fn check(host: &Host, lua: &Lua, function: &'static Function, args: &Args) -> Result<(), ApiError> {

@@ -13,6 +13,7 @@ mod memory;
 mod pidfile;
 mod policy_services;
 mod signals;
+mod trace;
 mod view;
 mod warn;
 

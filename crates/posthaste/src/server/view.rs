@@ -251,6 +251,10 @@ impl ph_admin::Server for View {
         })
     }
 
+    fn trace_policy(&self, filter: ph_admin::TraceFilter) -> Result<Box<dyn ph_admin::PolicyTrace>, String> {
+        super::trace::open(filter)
+    }
+
     fn extensions(&self) -> Vec<ph_admin::Extension> {
         self.core().map(|core| core.policy_commands()).unwrap_or_default()
     }
