@@ -378,10 +378,11 @@ impl Function {
     /// When it raises, each in a clause: what holds for every function of its kind, then what is its own.
     pub fn errors(&self) -> Vec<String> {
         let mut errors = Vec::new();
-        let is_typed = |param: &&Param| param.kind != Type::Any;
-        if let Some(param) = self.params.iter().find(is_typed) {
+        let typed = || self.params.iter().filter(|param| param.kind != Type::Any);
+        if let Some(param) = typed().find(|param| !param.optional).or_else(|| typed().next()) {
+            let missing = if param.optional { "" } else { "is missing or " };
             errors.push(format!(
-                "`bad argument #N to '{}' ({} expected, got ...)` for an argument that is missing or of another type",
+                "`bad argument #N to '{}' ({} expected, got ...)` for an argument that {missing}has another type",
                 self.name,
                 param.kind.expected()
             ));

@@ -259,3 +259,46 @@ async fn every_example_of_the_reference_runs() {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n"));
 }
+
+/// How a block gets at an object of the class that a method belongs to.
+fn object_of(owner: &str) -> &'static str {
+    match owner {
+        "msg" => "t.msg",
+        "msgpart" => "t.msg:mime(false)",
+        "ac" => "t.ac",
+        "vctx" => "t.vctx",
+        "ec_string" => "msys.core.string_new()",
+        other => panic!("nothing makes a {other}"),
+    }
+}
+
+#[tokio::test]
+async fn every_function_refuses_a_missing_argument_as_its_page_says() {
+    let mut failures = Vec::new();
+    for (table, functions) in declared() {
+        let mut source = String::new();
+        let mut seen = HashSet::new();
+        for function in &functions {
+            let name = field(function, "name");
+            let first = &function["arguments"][0];
+            let is_required = first["optional"] == false && first["type"] != "value";
+            // Which form of a name is meant the arguments tell: only the first can lack one.
+            if !seen.insert(name) || !is_required {
+                continue;
+            }
+            let (phase, package) = (phase_of_example(function), field(function, "package"));
+            let call = match name.split_once(':') {
+                Some((owner, method)) => format!("local o = {} local f, o = o.{method}, o", object_of(owner)),
+                None => format!("pcall(require, \"{package}\") local f, o = {name}, nil"),
+            };
+            let arguments = if name.contains(':') { ", o" } else { "" };
+            source.push_str(&format!(
+                "block(\"{name}\", \"{phase}\", function(t) {call} raises(\"bad argument #1 to '{name}' (\", f{arguments}) end)\n"
+            ));
+        }
+        if !source.is_empty() {
+            failures.extend(run_blocks(&format!("{table}_arguments"), &source).await.failures);
+        }
+    }
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}

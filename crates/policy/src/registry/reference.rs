@@ -198,6 +198,7 @@ mod tests {
             let page = reference_markdown(table.name).unwrap();
             for function in table.functions {
                 assert!(page.contains(&format!("\n## {}", function.name)), "{}", function.name);
+                assert!(page.contains(&format!("\n```lua\n{}```\n", function.example())), "{}", function.name);
                 let stub = if function.is_field() {
                     format!("---@field {} ", function.short_name())
                 } else {
@@ -208,5 +209,31 @@ mod tests {
         }
         crate::dialect::translate(stubs.as_bytes()).unwrap();
         assert_eq!(reference_markdown("nosuch"), None);
+    }
+
+    #[test]
+    fn a_page_tells_when_a_function_raises() {
+        for (name, raises) in [
+            ("ac.remote_addr", "`cannot assign field 'remote_addr'`"),
+            ("ac.remote_addr", "`session is closed` once the session has ended"),
+            ("vctx:set_code", "for an argument that is missing or has another type"),
+            ("vctx:set_code", "when `codenum` is no code of a verdict"),
+            ("ac:inbound_session_count", "for an argument that has another type"),
+            ("msg:discard", "`not available in phase ...` where it cannot work"),
+        ] {
+            let function = TABLES.iter().flat_map(|table| table.functions).find(|f| f.name == name).unwrap();
+            assert!(function.errors().iter().any(|error| error.contains(raises)), "{name}: {:?}", function.errors());
+        }
+        let json = reference_markdown("json").unwrap();
+        let free = json.split("\n## ").find(|section| section.starts_with("json.free(")).unwrap();
+        assert!(free.contains("\nRaises nothing.\n"), "{free}");
+    }
+
+    #[test]
+    fn an_example_loses_the_indentation_of_its_declaration() {
+        let function =
+            Function { example: "\n        if a then\n          b()\n        end\n    ", ..crate::registry::FUNCTION };
+        assert_eq!(function.example(), "if a then\n  b()\nend\n");
+        assert_eq!(Function { example: "one()", ..function }.example(), "one()\n");
     }
 }

@@ -32,7 +32,7 @@ pub static HEADER_UNSET: Function = Function {
     returns: &[returns("boolean", "whether there was one")],
     doc: "Removes a header of this part. That differs from `msg:header`, which reads when it is given nil.",
     page: "4/lua/ref-msgpart-header-2.md",
-    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local part = msg:mime(false)
         part:header("X-Word", nil)
@@ -51,7 +51,7 @@ pub static HEADER_SET: Function = Function {
     doc: "Sets a header of this part. A new Content-Type or transfer encoding does not convert the body; a new boundary of a \
           container is written into its delimiters too.",
     page: "4/lua/ref-msgpart-header-3.md",
-    raises: "when `mode` is not one of its three, when a new boundary occurs in the content, and when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when `mode` is not one of its three, when a new boundary occurs in the content, and when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local part = msg:mime(false)
         part:header("Content-Description", "a letter", "append")

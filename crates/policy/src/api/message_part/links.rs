@@ -18,7 +18,7 @@ pub static ADD_FIRST_CHILD: Function = Function {
     doc: "Makes a part the first one of this container. A part of another message is copied. A boundary that occurs in the new \
           part gives way to another one.",
     page: "4/lua/ref-msgpart-add-first-child.md",
-    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local container = msg:makeContainer("multipart/mixed")
         container:addFirstChild(msg:makePart("text/plain", "First of all."))
@@ -32,7 +32,7 @@ pub static ADD_LAST_CHILD: Function = Function {
     doc: "Makes a part the last one of this container. A part of another message is copied. A boundary that occurs in the new \
           part gives way to another one.",
     page: "4/lua/ref-msgpart-add-last-child.md",
-    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local container = msg:makeContainer("multipart/mixed")
         container:addLastChild(msg:makePart("text/plain", "A disclaimer."))
@@ -49,7 +49,7 @@ pub static INSERT_AFTER: Function = Function {
     returns: &[returns("boolean", "false: this part is linked already, or the other one is in no container")],
     doc: "Links this part, which is linked to nothing, behind another one.",
     page: "4/lua/ref-msgpart-insert-after.md",
-    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local container = msg:makeContainer("multipart/mixed")
         local first = msg:makePart("text/plain", "one")
@@ -65,7 +65,7 @@ pub static INSERT_BEFORE: Function = Function {
     params: &[param("before", Type::Part, "a part of a container")],
     doc: "Links this part, which is linked to nothing, in front of another one.",
     page: "4/lua/ref-msgpart-insert-before.md",
-    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local container = msg:makeContainer("multipart/mixed")
         local last = msg:makePart("text/plain", "two")
@@ -83,7 +83,7 @@ pub static UNLINK: Function = Function {
     doc: "Takes the part out of its container, with what is inside of it; it can be linked elsewhere then. The top of a message \
           cannot be taken out.",
     page: "4/lua/ref-msgpart-unlink.md",
-    raises: "for the top of a message, and when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "for the top of a message, and when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local container = msg:makeContainer("multipart/mixed")
         local part = msg:makePart("application/octet-stream", "MZ")

@@ -49,7 +49,7 @@ pub static BODY_REPLACE: Function = Function {
     doc: "Replaces every match in the part's body. Content-Type and transfer encoding are the caller's to keep right. What is \
           inside of a container is taken apart anew.",
     page: "4/lua/ref-msgpart-body-replace.md",
-    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local part = msg:mime(false)
         part:body_replace("a", "b")
@@ -63,7 +63,7 @@ pub static RAW_REPLACE: Function = Function {
     since: "3.0",
     doc: "Replaces every match in the part's header and body; what comes out is taken apart anew.",
     page: "4/lua/ref-msgpart-raw-replace.md",
-    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local part = msg:mime(false)
         part:raw_replace("X-A: 1", "X-A: one")

@@ -49,7 +49,7 @@ pub static TEXT_SET: Function = Function {
     doc: "Replaces this part by a text: its body, its Content-Type and its transfer encoding. A container becomes a leaf. A file \
           name is kept.",
     page: "4/lua/ref-msgpart-text-2.md",
-    raises: "when `type` is no media type of a text, and when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when `type` is no media type of a text, and when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local part = msg:mime(false)
         part:text("<p>Grüße</p>", "text/html", "utf-8")
@@ -85,7 +85,7 @@ pub static TEXT_REPLACE: Function = Function {
     doc: "Replaces every match in the decoded text of this part, or of the text parts in this container. What changed is written \
           back in its own charset and transfer encoding.",
     page: "4/lua/ref-msgpart-text-replace.md",
-    raises: "when the parts are read-only or this one is stale: the message was replaced as a whole",
+    raises: "when the parts are read-only, and for a stale part (the message was replaced as a whole)",
     example: r#"
         local part = msg:mime(false)
         part:text_replace("a", "b")

@@ -27,7 +27,6 @@ pub static TEXT: Function = Function {
     ],
     doc: "The text of the message's text parts in UTF-8, in the order of the message, attachments included.",
     page: "4/lua/ref-msg-text.md",
-    raises: "in its other form: see there",
     example: r#"
         local text = msg:text()
         if type(text) == "table" then text = table.concat(text, "\n") end
