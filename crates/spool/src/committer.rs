@@ -29,7 +29,7 @@ const BATCH_BYTES_MAX: u64 = 8 << 20;
 /// Octets of `done` and `update` records in one batch.
 const SMALL_BYTES_MAX: usize = 1 << 20;
 /// The longest pause in which a batch may gather.
-const GATHER_MAX: Duration = Duration::from_micros(700);
+const GATHER_MAX: Duration = Duration::from_micros(1000);
 /// Octets of a batch record.
 const BATCH_RECORD: u32 = HEAD + 8;
 
