@@ -320,7 +320,7 @@ fn recipients_are_added_removed_and_discarded() {
           return CONT
         end
         function mod:validate_data_spool_each_rcpt(msg, ac, vctx)
-          if vctx:get(MESS, "rcptto_localpart") == "silent" then msg:discard("550 not for you") end
+          if vctx:get(MESS, "rcptto_localpart") == "silent" then msg:discard("451 not for you") end
           if vctx:get(MESS, "mailfrom_localpart") == "late" then
             local ok, err = pcall(vctx.remove_recipient, vctx, "one@rcpt.test")
             if not ok then msg:header("X-Late", err) end
@@ -374,19 +374,42 @@ fn recipients_are_added_removed_and_discarded() {
         let log = server.log("rejectlog.ec");
         (log.lines().count() >= 4).then_some(log)
     });
-    for text in [
-        "5.7.0 discarded by policy (no recipients)",
-        "5.7.1 [internal] discarded by policy",
-        "5.7.0 discarded by policy",
-        "not for you",
+    for (code, text) in [
+        (550, "5.7.0 discarded by policy (no recipients)"),
+        (550, "5.7.1 [internal] discarded by policy"),
+        (550, "5.7.0 discarded by policy"),
+        (451, "not for you"),
     ] {
-        assert!(
-            rejections.lines().any(|line| line.contains(" E=550 ") && line.ends_with(text)),
-            "{text}\n{rejections}"
-        );
+        let code = format!(" E={code} ");
+        assert!(rejections.lines().any(|line| line.contains(&code) && line.ends_with(text)), "{text}\n{rejections}");
     }
     // A discarded message is nobody's failure: no report.
     assert!(!server.log("mainlog.ec").contains("@internal@"));
+}
+
+#[test]
+fn a_policy_takes_a_message_over_or_fails_its_queueing() {
+    let policy = module(
+        r#"
+        function mod:core_ec_message_enqueue(msg, now)
+          if msg:rcptto() == "mine@rcpt.test" then return core.EC_MESSAGE_ENQUEUE_HOOK_OK end
+          if msg:rcptto() == "fails@rcpt.test" then return core.EC_MESSAGE_ENQUEUE_HOOK_ERR end
+          return core.EC_MESSAGE_ENQUEUE_HOOK_CONT
+        end
+        "#,
+    );
+    let next = NextHop::start();
+    let server = server(&policy, &next, "");
+    let mut client = Client::hello(server.smtp());
+    let mut send = |to: &[&str]| client.deliver("ann@sender.test", to, &letter("x", "x\n"));
+    assert_matches("^250 2.0.0 OK ID$", &send(&["mine@rcpt.test"]));
+    // One answer for all of them: nothing is queued, so that the client's next try makes no duplicate.
+    assert_eq!(send(&["bob@rcpt.test", "fails@rcpt.test"]), "451 4.3.0 not queued by policy");
+    server.wait_for_log("rejectlog.ec", |line| line.contains(" E=451 ") && line.ends_with("not queued by policy"));
+    assert_matches("^250 2.0.0 OK ID$", &send(&["last@rcpt.test"]));
+    next.wait_for_rcpt("last@rcpt.test");
+    assert_eq!(next.messages().len(), 1, "neither the one that was taken over nor those that failed");
+    assert_eq!(server.log("mainlog.ec").lines().filter(|line| line.contains("@R@")).count(), 1);
 }
 
 #[test]

@@ -6,7 +6,7 @@
 
 use crate::body::Collected;
 use crate::context;
-use crate::recipient;
+use crate::recipient::{self, StoreError};
 use crate::session::{Inbound, Transaction};
 use crate::trace::{self, Received, With};
 use bytes::Bytes;
@@ -75,8 +75,14 @@ pub(crate) async fn finish(inbound: &mut Inbound, transaction: Transaction) -> R
     if let Some(reply) = split.refusal() {
         return reply;
     }
-    if let Err(error) = recipient::store(&rx, &inbound.generation, &split.accepted, Some(&inbound.session)).await {
-        return not_stored(inbound, &error);
+    match recipient::store(&rx, &inbound.generation, &split.accepted, Some(&inbound.session)).await {
+        Ok(()) => {}
+        Err(StoreError::Spool(error)) => return not_stored(inbound, &error),
+        Err(error @ StoreError::Policy) => {
+            let reply = Reply { text: error.to_string().into(), ..Reply::new(451, (4, 3, 0), "") };
+            inbound.reject(Phase::EachRecipient, &reply, "scriptlet");
+            return reply;
+        }
     }
     if inbound.scope.bounce_refused_recipients {
         for (message, reply) in &split.refused {
@@ -186,7 +192,8 @@ async fn message_hooks(inbound: &mut Inbound, message: &Arc<Message>) -> Option<
 /// Whether the policy threw the message away: the client is told `250`, the rejectlog why.
 fn discarded(inbound: &Inbound, message: &Message, phase: Phase) -> bool {
     let Some(reason) = message.state.lock().discarded.take() else { return false };
-    inbound.reject_with(phase, 550, reason.strip_prefix("550 ").unwrap_or(&reason), "scriptlet");
+    let (code, text) = recipient::discard_reply(&reason);
+    inbound.reject_with(phase, code, text, "scriptlet");
     true
 }
 

@@ -4,6 +4,7 @@ use crate::accept;
 use crate::context;
 use crate::handshake;
 use crate::login;
+use crate::recipient::discard_reply;
 use crate::relay;
 use crate::session::{Inbound, Transaction};
 use ph_eventlog::{Level, Subsystem, metrics};
@@ -100,7 +101,10 @@ impl Handler for Inbound {
         // A policy that discards in this phase gets the client its 250 and leaves the recipient out.
         let discarded = message.state.lock().discarded.take();
         match discarded {
-            Some(reason) => self.reject_with(Phase::RcptTo, 550, &reason, "scriptlet"),
+            Some(reason) => {
+                let (code, text) = discard_reply(&reason);
+                self.reject_with(Phase::RcptTo, code, text, "scriptlet");
+            }
             None => self.session.state.lock().recipients.push(recipient),
         }
         self.count_recipient();

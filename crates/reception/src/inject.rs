@@ -2,7 +2,7 @@
 //! from step 13 on, without session and verdict, and is on stable storage before the caller goes on.
 
 use crate::context;
-use crate::recipient;
+use crate::recipient::{self, StoreError};
 use crate::services::Reception;
 use crate::trace;
 use ph_eventlog::{Phase, Rejection};
@@ -35,6 +35,15 @@ pub enum InjectError {
     Refused(String),
     #[error(transparent)]
     Spool(#[from] ph_spool::SpoolError),
+}
+
+impl From<StoreError> for InjectError {
+    fn from(error: StoreError) -> InjectError {
+        match error {
+            StoreError::Spool(error) => InjectError::Spool(error),
+            StoreError::Policy => InjectError::Refused(error.to_string()),
+        }
+    }
 }
 
 impl Reception {
@@ -113,16 +122,15 @@ impl Reception {
     /// The record of a message that a hook threw away.
     fn log_discard(&self, message: &Message, reason: &str) {
         let state = message.state.lock();
-        // A reason begins with its code.
-        let code = reason.get(..3).and_then(|code| code.parse().ok()).filter(|code| (100..1000).contains(code));
+        let (code, text) = recipient::discard_reply(reason);
         self.log.rejection(&Rejection {
             now: self.clock.now(),
             phase: Phase::AsyncBodyResponse,
-            code: code.unwrap_or(550),
+            code,
             module: "scriptlet",
             conn_context: Some(&state.envelope.conn_context),
             mess_context: Some(&state.envelope.mess_context),
-            text: if code.is_some() { reason[3..].trim_start() } else { reason },
+            text,
             ..Rejection::NONE
         });
     }

@@ -98,18 +98,30 @@ pub(crate) async fn finally(
     Ok(())
 }
 
+/// Why nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StoreError {
+    #[error(transparent)]
+    Spool(#[from] SpoolError),
+    /// `core_ec_message_enqueue` said so for one of them.
+    #[error("not queued by policy")]
+    Policy,
+}
+
 /// Step 17: all of them on stable storage in one transaction, then into the queue and the log.
 pub(crate) async fn store(
     rx: &Reception,
     generation: &Generation,
     messages: &[Arc<Message>],
     session: Option<&Arc<Session>>,
-) -> Result<(), SpoolError> {
+) -> Result<(), StoreError> {
     let mut batch: Vec<(Arc<Envelope>, Content)> = Vec::with_capacity(messages.len());
     let mut kept = Vec::with_capacity(messages.len());
     for message in messages {
-        if taken_by_policy(rx, generation, message).await {
-            continue;
+        match enqueue(rx, generation, message).await {
+            Enqueue::Queue => {}
+            Enqueue::Taken => continue,
+            Enqueue::Failed => return Err(StoreError::Policy),
         }
         let mut state = message.state.lock();
         let Some(content) = state.content.clone() else { continue };
@@ -143,8 +155,56 @@ pub(crate) async fn store(
     Ok(())
 }
 
-/// `core_ec_message_enqueue`: a policy may take the message over; the caller then sees success.
-async fn taken_by_policy(rx: &Reception, generation: &Generation, message: &Arc<Message>) -> bool {
+/// What a policy wants with a message that is about to be queued.
+enum Enqueue {
+    Queue,
+    /// It is the policy's now; the caller sees success.
+    Taken,
+    /// The caller sees a failure. One transaction is one answer: nothing of it is queued, and the client comes again.
+    Failed,
+}
+
+async fn enqueue(rx: &Reception, generation: &Generation, message: &Arc<Message>) -> Enqueue {
     let call = HookCall::CoreEcMessageEnqueue { message, now: rx.clock.now() };
-    generation.policy.has(call.hook()) && generation.policy.call(&call).await.is_ok_and(|result| result.value == 1)
+    if !generation.policy.has(call.hook()) {
+        return Enqueue::Queue;
+    }
+    match generation.policy.call(&call).await.map(|result| result.value) {
+        Ok(1) => Enqueue::Taken,
+        Ok(2) => Enqueue::Failed,
+        _ => Enqueue::Queue,
+    }
+}
+
+/// Code and text of the rejectlog for the reason of a `msg:discard`: it begins with its code, or has none.
+pub(crate) fn discard_reply(reason: &str) -> (u16, &str) {
+    let (first, rest) = reason.split_once(' ').unwrap_or((reason, ""));
+    let is_code = first.len() == 3 && first.bytes().all(|byte| byte.is_ascii_digit());
+    match first.parse() {
+        Ok(code @ 200..=599) if is_code => (code, rest.trim_start()),
+        _ => (550, reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_code_of_a_discard_is_the_one_that_its_reason_begins_with() {
+        for (reason, code, text) in [
+            ("550 5.7.1 thrown away", 550, "5.7.1 thrown away"),
+            ("451 later", 451, "later"),
+            ("250  fine", 250, "fine"),
+            ("554", 554, ""),
+            ("QA: thrown away", 550, "QA: thrown away"),
+            ("1000 copies", 550, "1000 copies"),
+            ("+55 no code", 550, "+55 no code"),
+            ("999 no code", 550, "999 no code"),
+            ("5.7.1 no code", 550, "5.7.1 no code"),
+            ("", 550, ""),
+        ] {
+            assert_eq!(discard_reply(reason), (code, text), "{reason:?}");
+        }
+    }
 }

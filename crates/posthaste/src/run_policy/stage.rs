@@ -372,7 +372,7 @@ impl Stage<'_> {
                 (Ok(()), None) => copy_of(&own, recipient.to_string(), Fate::Accepted, String::new()),
             };
             if copy.fate == Fate::Accepted {
-                self.queued(&own).await;
+                self.queued(&own).await?;
             }
             own.state.lock().live = false;
             self.copies.push(copy);
@@ -430,16 +430,20 @@ impl Stage<'_> {
         }
     }
 
-    async fn queued(&mut self, message: &Arc<Message>) {
+    async fn queued(&mut self, message: &Arc<Message>) -> Result<(), (&'static str, Reply)> {
         let now = self.world.services.now();
         let session = self.session.clone();
-        if let Some(Ok(result)) = self.call(HookCall::CoreEcMessageEnqueue { message, now }).await
-            && result.value == 1
-        {
-            self.told("takes the message over: it is not queued".to_owned());
+        match self.call(HookCall::CoreEcMessageEnqueue { message, now }).await {
+            Some(Ok(HookResult { value: 1, .. })) => self.told("takes the message over: it is not queued".to_owned()),
+            Some(Ok(HookResult { value: 2, .. })) => {
+                let reply = Reply { code: 451, text: "4.3.0 not queued by policy".to_owned(), close: false };
+                return Err(("queue", reply));
+            }
+            _ => {}
         }
         let session = Some(&session);
         self.call(HookCall::CoreLogReceptionV1 { session, message, now, note: "" }).await;
+        Ok(())
     }
 
     /// The hooks of one phase; `Err` when they refuse.
