@@ -390,7 +390,7 @@ impl Function {
         if let Call::Field { set: None, .. } = self.call {
             errors.push(format!("`cannot assign field '{}'`", self.short_name()));
         }
-        if ["ac", "vctx", "mc"].contains(&self.owner()) {
+        if ["ac", "vctx"].contains(&self.owner()) {
             errors.push("`session is closed` once the session has ended".to_owned());
         }
         if !self.phases.works_everywhere() {

@@ -60,7 +60,7 @@ static ADD_RECIPIENT: Function = Function {
     doc: "Adds to the recipients of the transaction; one that is in the list is not added again. Added ones skip \
           `validate_rcptto` and the relay check.",
     page: "4/lua/ref-vctx-add-recipient.md",
-    raises: "when an address is none, once the list is final, and beyond what it may hold",
+    raises: "when one is no address, once the list is final, and beyond what it may hold",
     example: r#"vctx:add_recipient("archive@example.com")"#,
     call: Call::Sync(add_recipient),
     ..FUNCTION
@@ -103,7 +103,7 @@ static RECIPIENT_LIST: Function = Function {
     returns: &[returns("string[]", "the bare addresses, in order of acceptance")],
     doc: "The recipients of the transaction; with an argument, replaces them first.",
     page: "4/lua/ref-vctx-recipient-list.md",
-    raises: "when it replaces: when an address is none, once the list is final, and beyond what it may hold",
+    raises: "when it replaces: for what is no address, once the list is final, and beyond what it may hold",
     example: "for _, address in ipairs(vctx:recipient_list()) do print(address) end",
     call: Call::Sync(recipient_list),
     ..FUNCTION

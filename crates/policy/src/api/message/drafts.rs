@@ -105,7 +105,7 @@ pub static ADDRESS_HEADER: Function = Function {
     ],
     returns: &[returns("string[]", "in order, groups taken apart")],
     doc: "The addresses in every header of that name.",
-    raises: "when `component` is none",
+    raises: "when there is no such component",
     example: r#"for _, domain in ipairs(msg:address_header("To", "domain")) do print(domain) end"#,
     call: Call::Sync(address_header),
     ..FUNCTION

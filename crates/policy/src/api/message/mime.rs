@@ -54,7 +54,7 @@ pub static MAKE_PART: Function = Function {
     returns: &[returns("msgpart", "linked to nothing")],
     doc: "Makes a leaf. Octets above 127 in a body that is declared as 7bit are declared as 8bit.",
     page: "4/lua/ref-msg-make-part.md",
-    raises: "when `mimetype` is no media type, or a multipart, and when `encoding` is none",
+    raises: "when `mimetype` is no media type, or a multipart, and when there is no such encoding",
     example: r#"local part = msg:makePart("text/plain; charset=utf-8", "Grüße", msys.core.EC_MIME_TE_8BIT)"#,
     call: Call::Async(|ctx, args| Box::pin(make_part(ctx, args))),
     ..FUNCTION

@@ -71,7 +71,7 @@ pub static ADDRESS_HEADER: Function = Function {
     returns: &[returns("string[]", "one entry for each mailbox")],
     doc: "The mailboxes of every header of that name in this part, those of groups among them.",
     page: "4/lua/ref-msgpart-address-header.md",
-    raises: "when `component` is none, and for a stale part",
+    raises: "when there is no such component, and for a stale part",
     example: r#"
         local part = msg:mime(false)
         local addresses = part:address_header("From")

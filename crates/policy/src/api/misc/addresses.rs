@@ -17,7 +17,7 @@ pub static PARSE: Function = Function {
     doc: "The mailboxes of an address list, those of groups among them. Comments and routes are dropped, and so is what cannot \
           be read. The user ends and the detail begins at the first `+` of the local part.",
     page: "4/lua/ref-msys-parse-rfc-2822-addresses.md",
-    raises: "when `component` is none",
+    raises: "when there is no such component",
     example: r#"local list = msys.parseRFC2822Addresses("Ann <ann+x@example.com>, bob@example.net", "user")"#,
     call: Call::Sync(parse),
     ..FUNCTION
