@@ -32,13 +32,17 @@ complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "run-policy" -d 
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "test" -d 'Run the unit tests of policies: every `*_test.lua` below a folder'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "repl" -d 'A Lua prompt with the policy API, a session and a message at hand'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "console" -d 'Talk to a running server: one command, or a prompt with completion and history'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "trace" -d 'Show live what a running server\'s policy does: hooks, calls, times, verdicts'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "sink" -d 'Run a receiving server that takes, delays, defers or refuses mail: for tests and benchmarks'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "bench" -d 'Send generated mail to a server and measure it'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "spool" -d 'Look into, export or import a spool while the server is stopped'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "options" -d 'Print every configuration option'
-complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "lua-api" -d 'Print every function of the Lua API that this build has'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "lua-api" -d 'Print every function of the Lua API that this build has, or what an editor needs to know them'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "version" -d 'Print the version'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "demo" -d 'Start a whole mail world on this machine, send mail through it, and show what happened'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "ctl" -d 'Start, stop or restart the server, as scripts for `ec_ctl` do; a service manager does it better'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "rotate" -d 'Move each log to LOG.1, LOG.1 to LOG.2 and so on, and have the server reopen its logs'
+complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "show" -d 'Show a queued message: envelope, contexts, content'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "passwd" -d 'Print a user\'s line for a file of `digest://` or `file://` users; the password is read from standard input'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "dump-config" -d 'Print the effective configuration'
 complete -c posthaste -n "__fish_posthaste_needs_command" -f -a "docs" -d 'Write the generated pages: options, console, API, formats, man page, completions'
@@ -78,6 +82,15 @@ complete -c posthaste -n "__fish_posthaste_using_subcommand console" -l socket -
 complete -c posthaste -n "__fish_posthaste_using_subcommand console" -s c -l command -d 'One command; its output is all that is printed' -r
 complete -c posthaste -n "__fish_posthaste_using_subcommand console" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand console" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -l socket -d 'A unix socket\'s path, host:port, or user@host:port' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -l hook -d 'Only this hook' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -l module -d 'Only this module, as `msys.registerModule` named it' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -l from -d 'Only mail of this sender' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -l to -d 'Only mail to this recipient' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -l ip -d 'Only clients of this address or network' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -l json -d 'As JSON, one event a line'
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand trace" -s V -l version -d 'Print version'
 complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l listen -d 'Where to listen; port 0 takes a free one and prints it' -r
 complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l defer -d 'Put recipients of this pattern off with 451 (may be given more than once)' -r
 complete -c posthaste -n "__fish_posthaste_using_subcommand sink" -l defer-times -d 'Put each of them off so often, then take them; 0: always' -r
@@ -124,6 +137,8 @@ complete -c posthaste -n "__fish_posthaste_using_subcommand options" -l json -d 
 complete -c posthaste -n "__fish_posthaste_using_subcommand options" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand options" -s V -l version -d 'Print version'
 complete -c posthaste -n "__fish_posthaste_using_subcommand lua-api" -l json -d 'As JSON'
+complete -c posthaste -n "__fish_posthaste_using_subcommand lua-api" -l stubs -d 'The declarations for the Lua language server'
+complete -c posthaste -n "__fish_posthaste_using_subcommand lua-api" -l plugin -d 'The plugin for the Lua language server that makes it read the dialect'
 complete -c posthaste -n "__fish_posthaste_using_subcommand lua-api" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand lua-api" -s V -l version -d 'Print version'
 complete -c posthaste -n "__fish_posthaste_using_subcommand version" -s h -l help -d 'Print help'
@@ -132,7 +147,24 @@ complete -c posthaste -n "__fish_posthaste_using_subcommand demo" -l messages -d
 complete -c posthaste -n "__fish_posthaste_using_subcommand demo" -l keep -d 'Keep the demo\'s folder, and say where it is'
 complete -c posthaste -n "__fish_posthaste_using_subcommand demo" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand demo" -s V -l version -d 'Print version'
-complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -l realm -d 'The realm of DIGEST-MD5' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand ctl" -s c -l config -d 'The configuration file; without it the file that `run` would take' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand ctl" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand ctl" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand rotate" -s l -l logfile -d 'A log; without it all those of the configuration' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand rotate" -l config -d 'The configuration file of the server; without it the file that `run` would take' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand rotate" -s r -l retention -d 'How many old ones of each log are kept' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand rotate" -s s -l socket -d 'The control socket; without it that of the configuration' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand rotate" -s c -l compress -d 'A program that compresses the file it is given, such as /usr/bin/bzip2' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand rotate" -s n -l nocompress -d 'Do not compress: the default'
+complete -c posthaste -n "__fish_posthaste_using_subcommand rotate" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand rotate" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand show" -s m -l message -d 'The message\'s id' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand show" -s c -l config -d 'The configuration file of the server; without it the file that `run` would take' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand show" -l socket -d 'The control socket; without it that of the configuration' -r
+complete -c posthaste -n "__fish_posthaste_using_subcommand show" -s h -l help -d 'Print help'
+complete -c posthaste -n "__fish_posthaste_using_subcommand show" -s V -l version -d 'Print version'
+complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -s f -l file -d 'Write the line into this file, in place of the user\'s last one' -r -F
+complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -s r -l realm -d 'The realm of DIGEST-MD5' -r
 complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -l clear -d 'A clear-text line for `file://` in place of a digest'
 complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -s h -l help -d 'Print help'
 complete -c posthaste -n "__fish_posthaste_using_subcommand passwd" -s V -l version -d 'Print version'

@@ -38,6 +38,7 @@ pub use host::{Host, MessageHandle, Policy, SessionHandles};
 pub use objects::{CapabilityEdit, ContextKind, Message, MessageState, Recipient, Session, SessionState, Verdict};
 pub use prompt::Evaluated;
 pub use registry::Phase;
+pub use registry::plugin::PLUGIN as LANGUAGE_SERVER_PLUGIN;
 pub use registry::reference::{lua_api_json, reference_markdown, stubs};
 pub use services::{
     ConfigValue, Configuration, Dns, DnsQuestion, DnsRecord, DnsType, DomainNumbers, Domains, GENERATION_MAX, Inject,

@@ -22,6 +22,7 @@ pub use phases::{Phase, Phases};
 mod arguments;
 mod install;
 mod phases;
+pub mod plugin;
 pub mod reference;
 
 pub(crate) use install::{install, package, place_of};

@@ -277,21 +277,21 @@ impl CallTrace {
         function: &'static Function,
         args: &Args,
         level: usize,
-    ) -> Option<Box<CallTrace>> {
+    ) -> Option<CallTrace> {
         let traced = host.frame()?.trace.lock().clone()?;
         let place = place_of(lua, level).unwrap_or_default();
         let place = place.trim_end_matches(": ").to_owned();
         let call = shown_call(function, args);
-        Some(Box::new(CallTrace { host: host.clone(), traced, place, call, began: Instant::now() }))
+        Some(CallTrace { host: host.clone(), traced, place, call, began: Instant::now() })
     }
 
-    pub fn end(self: Box<CallTrace>, outcome: &Result<Ret, ApiError>) {
+    pub fn end(self, outcome: &Result<Ret, ApiError>) {
         let took = self.began.elapsed();
         let result = match outcome {
             Ok(ret) => shown_ret(ret),
             Err(error) => cut(&format!("error: {error}"), TEXT_MAX),
         };
-        let CallTrace { host, traced, place, call, .. } = *self;
+        let CallTrace { host, traced, place, call, .. } = self;
         traced.tell(&host, What::Called { place, call, result, took });
     }
 }

@@ -95,8 +95,12 @@ pub enum Command {
     /// Print every configuration option
     #[command(after_help = "Example:\n  posthaste options --json | jq '.[] | select(.name == \"Retry_Interval\")'")]
     Options(FormatArgs),
-    /// Print every function of the Lua API that this build has
-    LuaApi(FormatArgs),
+    /// Print every function of the Lua API that this build has, or what an editor needs to know them
+    #[command(
+        after_help = "Editors with the Lua language server: see \"In an editor\" of the policy guide.\n\nExample:\n  \
+                      posthaste lua-api --stubs > posthaste.lua; posthaste lua-api --plugin > posthaste-plugin.lua"
+    )]
+    LuaApi(LuaApiArgs),
     /// Print the version
     Version,
     /// Start a whole mail world on this machine, send mail through it, and show what happened
@@ -274,6 +278,19 @@ pub struct FormatArgs {
     /// As JSON
     #[arg(long)]
     pub json: bool,
+}
+
+#[derive(Args)]
+pub struct LuaApiArgs {
+    /// As JSON
+    #[arg(long)]
+    pub json: bool,
+    /// The declarations for the Lua language server
+    #[arg(long, conflicts_with = "json")]
+    pub stubs: bool,
+    /// The plugin for the Lua language server that makes it read the dialect
+    #[arg(long, conflicts_with_all = ["json", "stubs"])]
+    pub plugin: bool,
 }
 
 #[derive(Args)]

@@ -101,12 +101,20 @@ async fn batch(client: &mut ConsoleClient, commands: &[String]) -> Result<ExitCo
     Ok(code)
 }
 
-/// Prints the trace that `command` began, in its form, until one of the two ends is gone.
+/// Prints the trace that `command` began, in its form, until one of the two ends is gone or the server refuses.
 async fn follow(client: &mut ConsoleClient, command: &str) -> Result<()> {
     let form = command.trim_start().split_once("trace").map_or("", |(form, _)| form);
     loop {
         std::io::stdout().flush()?;
-        print!("{}", client.request(&format!("{form}trace next")).await?);
+        let events = client.request(&format!("{form}trace next")).await?;
+        print!("{events}");
+        // Events begin with their time, and their list in the other forms with its sign.
+        if !events.is_empty()
+            && !events.starts_with(|c: char| c.is_ascii_digit() || c == '[')
+            && !events.starts_with("<Trace")
+        {
+            return Ok(());
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The generated pages: every fact is declared once in its crate, and these files are made from there.
 
-use crate::cli::{Cli, DocsArgs};
+use crate::cli::{Cli, DocsArgs, LuaApiArgs};
 use anyhow::{Context, Result};
 use clap::CommandFactory;
 use std::path::{Path, PathBuf};
@@ -10,8 +10,13 @@ pub fn options(json: bool) -> String {
     if json { pretty(&ph_config::registry::to_json()) } else { ph_config::registry::to_markdown() }
 }
 
-pub fn lua_api(json: bool) -> String {
-    if json { pretty(&ph_policy::lua_api_json()) } else { api_index() }
+pub fn lua_api(args: &LuaApiArgs) -> String {
+    match args {
+        LuaApiArgs { json: true, .. } => pretty(&ph_policy::lua_api_json()),
+        LuaApiArgs { stubs: true, .. } => ph_policy::stubs(),
+        LuaApiArgs { plugin: true, .. } => ph_policy::LANGUAGE_SERVER_PLUGIN.to_owned(),
+        _ => api_index(),
+    }
 }
 
 fn pretty(value: &serde_json::Value) -> String {
@@ -21,7 +26,7 @@ fn pretty(value: &serde_json::Value) -> String {
 /// The tables of the API with their pages and functions.
 fn api_index() -> String {
     let mut text = String::from(
-        "# The Lua API\n\nOne page for each table of functions. Editors that speak LuaLS take `posthaste.lua` beside this page.\n\n\
+        "# The Lua API\n\nOne page for each table of functions. Editors that speak LuaLS take `posthaste.lua` beside this page,\n         and `posthaste-plugin.lua` for the dialect (\"In an editor\" of the policy guide).\n\n\
          | table | functions |\n| --- | --- |\n",
     );
     for table in api_tables() {
@@ -52,6 +57,7 @@ pub fn pages() -> Result<Vec<(PathBuf, String)>> {
         (PathBuf::from("configuration-options.md"), options(false)),
         (PathBuf::from("api/README.md"), api_index()),
         (PathBuf::from("api/posthaste.lua"), ph_policy::stubs()),
+        (PathBuf::from("api/posthaste-plugin.lua"), ph_policy::LANGUAGE_SERVER_PLUGIN.to_owned()),
         (PathBuf::from("console.md"), ph_admin::reference_markdown()),
     ];
     for (table, _) in api_tables() {

@@ -67,7 +67,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         }
         Command::Spool(args) => return spool::run(args.action),
         Command::Options(args) => print!("{}", docs::options(args.json)),
-        Command::LuaApi(args) => print!("{}", docs::lua_api(args.json)),
+        Command::LuaApi(args) => print!("{}", docs::lua_api(&args)),
         Command::Version => println!("posthaste {}", env!("CARGO_PKG_VERSION")),
         Command::Demo(args) => demo::run(&args)?,
         Command::Passwd(args) => passwd::run(&args)?,

@@ -82,8 +82,9 @@ fn make(lua: &Lua, host: &Arc<Host>, function: &'static Function, forms: &[&str]
             let host = host.clone();
             lua.create_async_function(move |lua, values: Variadic<Arg>| {
                 let args = Args::many(function, values.into());
-                // mlua's waiting loop, written in Lua, stands between.
+                // mlua's waiting loop, written in Lua, stands between. Boxed: every waiting call carries the place for it.
                 let tracing = trace::is_on().then(|| CallTrace::begin(&host, &lua, function, &args, 2)).flatten();
+                let tracing = tracing.map(Box::new);
                 let ready = check(&host, &lua, function, &args);
                 let ctx = Ctx { lua: Cow::Owned(lua), host: Cow::Owned(host.clone()), function };
                 async move {
