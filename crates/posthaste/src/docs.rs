@@ -26,7 +26,8 @@ fn pretty(value: &serde_json::Value) -> String {
 /// The tables of the API with their pages and functions.
 fn api_index() -> String {
     let mut text = String::from(
-        "# The Lua API\n\nOne page for each table of functions. Editors that speak LuaLS take `posthaste.lua` beside this page,\n         and `posthaste-plugin.lua` for the dialect (\"In an editor\" of the policy guide).\n\n\
+        "# The Lua API\n\nOne page for each table of functions. Editors that speak LuaLS take `posthaste.lua` beside this page, and\n\
+         `posthaste-plugin.lua` for the dialect (\"In an editor\" of the policy guide).\n\n\
          | table | functions |\n| --- | --- |\n",
     );
     for table in api_tables() {
