@@ -8,6 +8,7 @@
 use crate::registry::Phase;
 
 mod call;
+mod parameters;
 
 pub(crate) use call::{Arguments, Parts};
 pub use call::{HookCall, HookResult};

@@ -205,9 +205,7 @@ local stat_meta = {
   end,
 }
 
-function msys.threadpool.stat(which)
-  local pool = pool_of("msys.threadpool.stat", which)
-  if not pool then return nil end
+local function stat_of(pool)
   count_time(pool)
   local span = pool.changed - pool.since
   local queued = pool.last - pool.first + 1
@@ -224,4 +222,16 @@ function msys.threadpool.stat(which)
     job_num_queued = queued,
     job_num_running = pool.busy,
   }, stat_meta)
+end
+
+function msys.threadpool.stat(which)
+  local pool = pool_of("msys.threadpool.stat", which)
+  return pool and stat_of(pool)
+end
+
+-- For the console.
+function host.pool_stats()
+  local all = {}
+  for index, pool in ipairs(pools) do all[index] = stat_of(pool) end
+  return all
 end

@@ -23,7 +23,7 @@ pub(crate) fn new(host: &Arc<Host>) -> mlua::Result<Lua> {
     let msys = package(&lua, "msys")?;
     lua.load(include_str!("thread.lua")).set_name("=posthaste").call::<()>((&functions, &msys))?;
     lua.load(include_str!("pool.lua")).set_name("=posthaste").call::<()>((&functions, &msys))?;
-    for key in ["make_index", "make_newindex", "compile"] {
+    for key in ["make_index", "make_newindex", "compile", "pool_stats"] {
         lua.set_named_registry_value(&format!("posthaste.{key}"), functions.raw_get::<Value>(key)?)?;
     }
     constants(&lua)?;

@@ -198,7 +198,7 @@ fn every_command_works_on_a_running_server() {
         ("config replay", "transaction".to_owned()),
         ("write config", r"(?m)^Retry_Interval = 3600$".to_owned()),
         ("module list", r"(?m)^Module: ec_logger:main\n  Scope_Name: ec_logger\n  Instance_Name: main\n  Enabled: enabled\n  API: Logger\n  Name: ".to_owned()),
-        ("module hooks", r"(?m)^validate_rcptto\n\tphase rcptto, returns verdict$".to_owned()),
+        ("module hooks", r"(?m)^validate_rcptto\n\tmod:validate_rcptto\(msg, str, ac, vctx\): phase rcptto, returns verdict$".to_owned()),
         ("paniclog", r"^(.*\n)*$".to_owned()),
         ("tail mainlog 3", r"^(\d+@.*\n){3}$".to_owned()),
         ("signing_stats", r"^.+\n".to_owned()),

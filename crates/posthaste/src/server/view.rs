@@ -161,12 +161,24 @@ impl ph_admin::Server for View {
     fn pools(&self) -> Vec<Pool> {
         let Some(core) = self.core() else { return Vec::new() };
         let mut pools = pools(&core);
-        // The pools of Momentum's configuration size nothing here but keep their names, which tools look for.
+        // The pools of Momentum's configuration bound the jobs of policies; the engine uses none of them.
         let config = core.config.load();
-        let declared = |declared: ph_config::ThreadPoolDecl| Pool {
-            name: declared.name.to_string(),
-            concurrency: declared.concurrency.into(),
-            ..Pool::default()
+        let stats = core.reception.generation.load().policy.pool_stats();
+        let declared = |declared: ph_config::ThreadPoolDecl| {
+            let pool =
+                Pool { name: declared.name.to_string(), concurrency: declared.concurrency.into(), ..Pool::default() };
+            match stats.iter().find(|stats| stats.name.eq_ignore_ascii_case(&pool.name)) {
+                None => pool,
+                Some(stats) => Pool {
+                    invocations: Some(stats.invocations),
+                    average_concurrency: Some(stats.average_concurrency),
+                    saturation: Some(stats.saturation),
+                    average_ms: Some(stats.average_ms),
+                    queued: stats.queued,
+                    threads: stats.running,
+                    ..pool
+                },
+            }
         };
         let mut others: Vec<Pool> = config.threadpools().into_iter().map(declared).collect();
         others.retain(|other| pools.iter().all(|pool| !pool.name.eq_ignore_ascii_case(&other.name)));
@@ -221,8 +233,11 @@ impl ph_admin::Server for View {
 
     fn hooks(&self) -> Vec<(String, String)> {
         let about = |hook: Hook| {
-            let called = if hook.is_called() { "" } else { ", not called by this release" };
-            format!("phase {:?}, returns {:?}{called}", hook.phase(), hook.returns()).to_lowercase()
+            let about = format!("phase {:?}, returns {:?}", hook.phase(), hook.returns()).to_lowercase();
+            match hook.is_called() {
+                true => format!("{}: {about}", hook.signature()),
+                false => format!("{about}, not called by this release"),
+            }
         };
         Hook::all().map(|hook| (hook.name().to_owned(), about(hook))).collect()
     }
