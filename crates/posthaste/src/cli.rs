@@ -105,12 +105,31 @@ pub enum Command {
     Version,
     /// Start a whole mail world on this machine, send mail through it, and show what happened
     Demo(DemoArgs),
+    /// Start, stop or restart the server, as scripts for `ec_ctl` do; a service manager does it better
+    #[command(
+        alias = "ec_ctl",
+        after_help = "The server is found by the configuration's Pidfile. Start and end are waited for, up to 55 seconds.\n\n\
+                      Example:\n  posthaste ctl restart -c /etc/posthaste/posthaste.conf"
+    )]
+    Ctl(CtlArgs),
+    /// Move each log to LOG.1, LOG.1 to LOG.2 and so on, and have the server reopen its logs
+    #[command(
+        alias = "ec_rotate",
+        after_help = "The module log_rotation does it in the server, without this command.\n\n\
+                      Example:\n  posthaste rotate -l /var/log/ecelerity/mainlog.ec -r 3 --compress /usr/bin/gzip"
+    )]
+    Rotate(RotateArgs),
+    /// Show a queued message: envelope, contexts, content
+    #[command(alias = "ec_show", after_help = "Example:\n  posthaste show -m 00/00-02001-C6DD1CA4")]
+    Show(ShowArgs),
     /// Print a user's line for a file of `digest://` or `file://` users; the password is read from standard input
     #[command(
+        alias = "ec_md5passwd",
         after_help = "Example:\n  echo secret | posthaste passwd --realm 'Momentum Console' admin >> console_passwd"
     )]
     Passwd(PasswdArgs),
     /// Print the effective configuration
+    #[command(alias = "ec_dump_config")]
     DumpConfig(CheckArgs),
     /// Write the generated pages: options, console, API, formats, man page, completions
     Docs(DocsArgs),
@@ -304,10 +323,66 @@ pub struct DemoArgs {
 }
 
 #[derive(Args)]
+pub struct CtlArgs {
+    #[arg(value_enum)]
+    pub action: CtlAction,
+    /// The configuration file; without it the file that `run` would take
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CtlAction {
+    Start,
+    Stop,
+    Restart,
+}
+
+#[derive(Args)]
+pub struct RotateArgs {
+    /// A log; without it all those of the configuration
+    #[arg(short, long, value_name = "FILE")]
+    pub logfile: Vec<PathBuf>,
+    /// The configuration file of the server; without it the file that `run` would take
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// How many old ones of each log are kept
+    #[arg(short, long, value_name = "NUMBER", default_value_t = 7)]
+    pub retention: u32,
+    /// The control socket; without it that of the configuration
+    #[arg(short, long, value_name = "ADDR")]
+    pub socket: Option<String>,
+    /// A program that compresses the file it is given, such as /usr/bin/bzip2
+    #[arg(short, long, value_name = "PROGRAM")]
+    pub compress: Option<PathBuf>,
+    /// Do not compress: the default
+    #[arg(short, long, conflicts_with = "compress")]
+    pub nocompress: bool,
+}
+
+#[derive(Args)]
+pub struct ShowArgs {
+    /// The message's id
+    #[arg(short, long, value_name = "ID", required = true)]
+    pub message: String,
+    /// The configuration file of the server; without it the file that `run` would take
+    #[arg(short, long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The control socket; without it that of the configuration
+    #[arg(long, value_name = "ADDR")]
+    pub socket: Option<String>,
+}
+
+#[derive(Args)]
 pub struct PasswdArgs {
     pub user: String,
+    /// The password; without it one line of standard input. Others on this machine can see what stands on a command line
+    pub password: Option<String>,
+    /// Write the line into this file, in place of the user's last one
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
     /// The realm of DIGEST-MD5
-    #[arg(long, env = "EC_DIGEST_REALM", default_value = "Momentum Console")]
+    #[arg(short, long, env = "EC_DIGEST_REALM", default_value = "Momentum Console")]
     pub realm: String,
     /// A clear-text line for `file://` in place of a digest
     #[arg(long)]

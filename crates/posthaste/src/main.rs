@@ -8,6 +8,7 @@ mod docs;
 mod passwd;
 mod policy_test;
 mod privileges;
+mod programs;
 mod repl;
 mod run_policy;
 mod server;
@@ -39,13 +40,28 @@ fn main() -> ExitCode {
 fn arguments() -> Vec<std::ffi::OsString> {
     let mut arguments: Vec<_> = std::env::args_os().collect();
     let name = arguments.first().map(std::path::Path::new).and_then(|path| path.file_name()).unwrap_or_default();
-    let command = match name.to_str() {
-        Some("ec_console") => "console",
-        Some("ecelerity") => "run",
-        Some("validate_config") => "check",
+    let command: &[&str] = match name.to_str() {
+        Some("ec_console") => &["console"],
+        Some("ecelerity") => &["run"],
+        Some("validate_config") => &["check"],
+        Some("ec_ctl") => &["ctl"],
+        Some("ec_dump_config") => &["dump-config"],
+        Some("ec_md5passwd") => &["passwd"],
+        Some("ec_rotate") => &["rotate"],
+        Some("ec_show") => &["show"],
+        Some("ec_spool_check") => &["spool", "check"],
         _ => return arguments,
     };
-    arguments.insert(1, command.into());
+    if command == ["rotate"] {
+        // It writes long options with one dash.
+        for argument in &mut arguments[1..] {
+            let is_long = |text: &&str| text.starts_with('-') && !text.starts_with("--") && text.len() > 2;
+            if let Some(long) = argument.to_str().filter(is_long) {
+                *argument = format!("-{long}").into();
+            }
+        }
+    }
+    arguments.splice(1..1, command.iter().map(Into::into));
     arguments
 }
 
@@ -70,6 +86,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::LuaApi(args) => print!("{}", docs::lua_api(&args)),
         Command::Version => println!("posthaste {}", env!("CARGO_PKG_VERSION")),
         Command::Demo(args) => demo::run(&args)?,
+        Command::Ctl(args) => return programs::ctl(&args),
+        Command::Rotate(args) => return programs::rotate(&args),
+        Command::Show(args) => return programs::show(&args),
         Command::Passwd(args) => passwd::run(&args)?,
         Command::DumpConfig(args) => return check::dump(&args),
         Command::Docs(args) => return docs::write(&args),

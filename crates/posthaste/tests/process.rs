@@ -42,6 +42,58 @@ fn under_the_names_of_momentums_programs_it_acts_as_they_did() {
 
     let output = run_to_its_end(under_the_name(dir, "ec_console"), &[&dir.join("control"), Path::new("pid")]);
     assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), server.pid().to_string());
+
+    let run = |name: &str, arguments: &[&str]| {
+        let output = run_to_its_end(under_the_name(dir, name), &arguments.iter().map(Path::new).collect::<Vec<_>>());
+        assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let path = |name: &str| dir.join(name).display().to_string();
+    strain::relay(dir, "", "");
+    let shown = run("ec_dump_config", &[&path("posthaste.conf")]);
+    assert!(shown.contains("Hostname = \"mx.test\"") || shown.to_lowercase().contains("mx.test"), "{shown}");
+    run("ec_md5passwd", &["-f", &path("users"), "-r", "here", "admin", "secret"]);
+    let users = std::fs::read_to_string(dir.join("users")).expect("the file is made");
+    assert!(users.starts_with("admin:here:") && users.len() == "admin:here:\n".len() + 32, "{users}");
+    let reply = Client::hello(server.smtp()).deliver("ann@sender.test", &["bob@rcpt.invalid"], &letter("stays", "x\n"));
+    let id = reply.rsplit(' ').next().expect("an id");
+    let shown = run("ec_show", &["-c", &path("posthaste.conf"), "-m", id]);
+    assert!(shown.contains("bob@rcpt.invalid") && shown.contains("Subject: stays"), "{shown}");
+    server.wait_for_log("mainlog.ec", |line| line.contains("@R@"));
+    run("ec_rotate", &["-n", "-logfile", &path("mainlog.ec"), "-socket", &path("control"), "-retention", "2"]);
+    assert!(server.log("mainlog.ec.1").contains(id), "the old lines have moved");
+    assert!(!server.log("mainlog.ec").contains("@R@bob"), "the new file is new");
+    assert!(run("ec_spool_check", &[&path("spool")]).contains("message"));
+}
+
+#[test]
+fn the_server_is_started_and_stopped_by_its_pid_file() {
+    let keep = tempfile::tempdir().expect("a folder");
+    let dir = keep.path();
+    strain::relay(dir, "", &format!("Pidfile = \"{}\"\n", dir.join("pid").display()));
+    let config = dir.join("posthaste.conf");
+    let ctl = |action: &str| {
+        let mut command = Command::new(BINARY);
+        command.args(["ctl", action, "-c"]).arg(&config);
+        finish(command)
+    };
+    let pid = || std::fs::read_to_string(dir.join("pid")).ok().map(|pid| pid.trim().to_owned());
+    let said = |output: &Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let started = ctl("start");
+    assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
+    let first = pid().expect("a pid file");
+    assert_eq!(said(&started), format!("posthaste is running, process {first}\n"));
+    assert_eq!(said(&ctl("start")), format!("posthaste is running already, process {first}\n"));
+    let restarted = said(&ctl("restart"));
+    let second = pid().expect("a pid file");
+    assert!(second != first && restarted.ends_with(&format!("running, process {second}\n")), "{restarted}");
+    assert_eq!(said(&ctl("stop")), format!("posthaste has ended, process {second}\n"));
+    assert_eq!(pid(), None);
+    assert_eq!(said(&ctl("stop")), "posthaste is not running\n");
+    // What keeps it from starting is told.
+    std::fs::write(&config, "retry_intervall = 1\n").expect("a file can be written");
+    let refused = ctl("start");
+    assert!(!refused.status.success() && String::from_utf8_lossy(&refused.stderr).contains("retry_intervall"));
 }
 
 #[test]

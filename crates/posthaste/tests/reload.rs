@@ -101,6 +101,18 @@ fn a_reload_is_all_or_nothing() {
     assert!(server.log("paniclog.ec").contains("retry_intervall"));
     assert_matches("^250 old ", &mail());
 
+    // An editor that empties the file before it writes, seen in between.
+    let file = server.dir.join("posthaste.conf");
+    for (text, said) in [("", "the configuration is empty"), ("retry_interval = 200\n", "has no listener")] {
+        write(&file, text);
+        let answer = server.console("config reload");
+        assert!(answer.contains(said) && answer.trim_end().ends_with("Reconfigure failed."), "{answer}");
+        server.signal("-HUP");
+        server.wait_for_log("paniclog.ec", |line| line.contains(said));
+        assert_eq!(eval(&server, "retry_interval"), "Retry_Interval = 100", "{said}");
+        assert_matches("^250 old ", &mail());
+    }
+
     // Then it is mended.
     write(&server.dir.join("policy.lua"), &policy("new"));
     let answer = reload(&server, &with_policy.replace("100", "200"));

@@ -38,6 +38,27 @@ pub fn settings(config: &Config, clock: &Clock, stderr: bool) -> LogSettings {
     settings
 }
 
+/// Every file that is written, once each.
+pub fn files(settings: &LogSettings) -> Vec<std::path::PathBuf> {
+    let mut targets: Vec<&Target> = Vec::new();
+    for logger in &settings.ec_loggers {
+        targets.extend([&logger.mainlog, &logger.rejectlog, &logger.paniclog, &logger.acctlog].into_iter().flatten());
+    }
+    targets.extend(settings.bounce_loggers.iter().map(|logger| &logger.bouncelog));
+    for logger in &settings.custom_loggers {
+        targets.extend([&logger.mainlog, &logger.paniclog].into_iter().flatten());
+        let failures = [&logger.transient_failure, &logger.permanent_failure, &logger.rejection];
+        let stages = [&logger.reception, &logger.delivery, &logger.transfer].into_iter().chain(failures);
+        targets.extend(stages.filter_map(|stage| stage.file.as_ref()));
+    }
+    targets.extend(settings.chunk_loggers.iter().map(|logger| &logger.destination));
+    targets.extend(settings.json_loggers.iter().map(|logger| &logger.file));
+    let mut files: Vec<_> = targets.into_iter().filter_map(|target| target.file().ok()).collect();
+    files.sort_unstable();
+    files.dedup();
+    files
+}
+
 fn rotation(config: &Config) -> Option<Rotation> {
     let scope = config.module("log_rotation", None)?;
     let (size, age) = (scope.get(&opt::LOG_ROTATION_SIZE), scope.get(&opt::LOG_ROTATION_AGE));

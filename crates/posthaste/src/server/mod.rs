@@ -12,6 +12,7 @@ pub mod logs;
 mod memory;
 mod pidfile;
 mod policy_services;
+mod reload;
 mod signals;
 mod trace;
 mod view;
@@ -104,8 +105,18 @@ fn load(path: Option<&Path>) -> Result<Arc<Config>, String> {
     }
 }
 
+/// The process of the server that the pid file names, if it runs.
+pub fn running(pidfile: &Path) -> Option<u32> {
+    PidFile::running(pidfile)
+}
+
+/// The log files that the configuration asks for.
+pub fn log_files(config: &Config) -> Vec<PathBuf> {
+    logs::files(&logs::settings(config, &Clock::system(), false))
+}
+
 /// With the built-in configuration there is none: nobody would look for it.
-fn pidfile_path(config: &Config, path: Option<&Path>) -> Option<PathBuf> {
+pub fn pidfile_path(config: &Config, path: Option<&Path>) -> Option<PathBuf> {
     path?;
     let is_set = config.global().find(&opt::PIDFILE).is_some();
     let default_is_ours = path.is_some_and(|path| path.starts_with("/opt/msys") || path.starts_with("/etc/posthaste"));
@@ -442,6 +453,7 @@ impl Core {
     async fn take_up(&self, config: Arc<Config>, scripts_too: bool) -> Result<Vec<String>, String> {
         let present = self.reception.generation.load_full();
         let policy = if scripts_too {
+            reload::refuse_truncated(&present.config, &config)?;
             let problems = check::policies(&config);
             if !problems.is_empty() {
                 return Err(problems.join("\n"));

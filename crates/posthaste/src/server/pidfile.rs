@@ -12,12 +12,16 @@ impl PidFile {
     /// An error when the process that the file names is a server. After a crash and a reboot the number may be that of
     /// any other program: that hinders nobody, and two servers on one spool are kept apart by the spool's own lock.
     pub fn check(path: &Path) -> Result<()> {
-        let Ok(text) = std::fs::read_to_string(path) else { return Ok(()) };
-        let Ok(pid) = text.trim().parse::<u32>() else { return Ok(()) };
-        if pid != std::process::id() && is_server(pid) {
+        if let Some(pid) = PidFile::running(path) {
             bail!("process {pid} is running already ({} names it)", path.display());
         }
         Ok(())
+    }
+
+    /// The process that the file names, if it is another than this and a server.
+    pub fn running(path: &Path) -> Option<u32> {
+        let pid = std::fs::read_to_string(path).ok()?.trim().parse().ok()?;
+        (pid != std::process::id() && is_server(pid)).then_some(pid)
     }
 
     pub fn write(path: &Path) -> Result<PidFile> {
