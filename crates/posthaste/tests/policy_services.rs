@@ -161,7 +161,8 @@ fn pools_of_the_configuration_are_there() {
     let threads = server.console("threads");
     let mine = threads.split("\n\n").find(|pool| pool.starts_with("Mine ")).expect("the pool is shown");
     assert!(mine.contains("concurrency 3") && mine.contains("Total invocations: 1"), "{threads}");
-    let time = mine.lines().find_map(|line| line.trim().strip_prefix("Average wallclock time per op: ")).expect("a time");
+    let time =
+        mine.lines().find_map(|line| line.trim().strip_prefix("Average wallclock time per op: ")).expect("a time");
     let time: f64 = time.trim_end_matches("ms").parse().expect("a number");
     assert!((10.0..5000.0).contains(&time), "a sleep of 10 ms took {time}");
 }

@@ -277,7 +277,12 @@ async fn parameters_of_hooks_are_what_the_engine_hands_over() {
         let last = classes.iter().rposition(|class| !class.is_empty()).map_or(0, |at| at + 1);
         assert_eq!(&classes[..last], known, "{}: {line}", hook.name());
         let names = hook.parameters();
-        assert_eq!(names.len(), line.split(',').filter(|given| !given.is_empty()).count(), "{}: {line}", hook.signature());
+        assert_eq!(
+            names.len(),
+            line.split(',').filter(|given| !given.is_empty()).count(),
+            "{}: {line}",
+            hook.signature()
+        );
         for (class, name) in known.iter().zip(names) {
             match *class {
                 "" => {}
