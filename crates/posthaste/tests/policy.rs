@@ -409,6 +409,7 @@ fn a_policy_takes_a_message_over_or_fails_its_queueing() {
     assert_matches("^250 2.0.0 OK ID$", &send(&["last@rcpt.test"]));
     next.wait_for_rcpt("last@rcpt.test");
     assert_eq!(next.messages().len(), 1, "neither the one that was taken over nor those that failed");
+    server.wait_for_log("mainlog.ec", |line| line.contains("@D@"));
     assert_eq!(server.log("mainlog.ec").lines().filter(|line| line.contains("@R@")).count(), 1);
 }
 
